@@ -1,0 +1,184 @@
+"""The project's chores: ``python3 noxfile.py demo``, ``python3 noxfile.py tests``; with ``--list`` it names them all.
+
+Run as a script it needs nothing but Python: it brings nox along in ``.nox/bootstrap`` and hands over to it.  First come
+sessions, then nox's own options, and after ``--`` what is for the tool that a session runs:
+
+    python3 noxfile.py tests -- -k naming -x
+    python3 noxfile.py lint types --reuse-existing-virtualenvs
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+CONSTRAINTS = ROOT / "constraints.txt"
+OLDEST_PYTHON = (3, 11)
+
+
+# ---- run as a script: bring nox along -------------------------------------------------------------------------------
+
+
+def hand_over_to_nox(arguments: list[str]) -> int:
+    """Makes ``.nox/bootstrap`` when absent or stale, and becomes the nox in it.  2: this Python cannot do that."""
+    wanted = "{}.{}".format(*OLDEST_PYTHON)
+    running = "{}.{}".format(*sys.version_info[:2])
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return refuse(f"maildaemon needs Python {wanted} or newer, and this is {running}", f"python{wanted} noxfile.py")
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        return refuse("this Python cannot make virtual environments", "apt-get install -y python3-venv")
+
+    home = ROOT / ".nox" / "bootstrap"
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = home / "made-from"
+    made_from = hashlib.sha256(CONSTRAINTS.read_bytes() + sys.executable.encode() + sys.version.encode()).hexdigest()
+    if not stamp.is_file() or stamp.read_text() != made_from or not python.exists():
+        print(f"maildaemon: bringing nox along in {home}", flush=True)
+        shutil.rmtree(home, ignore_errors=True)
+        for step in (
+            [sys.executable, "-m", "venv", str(home)],
+            [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(CONSTRAINTS), "nox"],
+        ):
+            if subprocess.call(step, stdin=subprocess.DEVNULL) != 0:
+                return refuse(
+                    f"this failed, see above: {' '.join(step)}",
+                    "is the package index reachable, and on Debian: apt-get install -y python3-venv",
+                )
+        stamp.write_text(made_from)
+
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    command = [str(python), "-m", "nox", "--noxfile", str(Path(__file__).resolve())]
+    command += [*(["--session", *words] if words else []), *arguments[len(words) :]]
+    if os.name != "nt":
+        os.execv(command[0], command)  # noqa: S606 - so that signals and the exit code are nox's own
+    return subprocess.call(command)
+
+
+def refuse(what: str, remedy: str) -> int:
+    print(f"maildaemon: {what}\n  try: {remedy}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(hand_over_to_nox(sys.argv[1:]))
+
+
+# ---- what follows is read by nox ------------------------------------------------------------------------------------
+
+import nox  # noqa: E402 - a fresh machine has no nox before the lines above
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.error_on_missing_interpreters = True
+
+SERVERS = {"dovecot": "dovecot-imapd"}
+"""The real servers that tests talk to: program, and the Debian package that has it."""
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+"""Debian asks this program whether a freshly installed service may start; 101 means no."""
+
+
+def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> None:
+    """Installs under the constraints; never anything but what they name."""
+    listed = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups) if groups else ()
+    session.install("--constraint", str(CONSTRAINTS), *what, *listed)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Does the main job on real mail with a server inside the process, and shows what happened."""
+    install(session, ".[demo]")
+    session.run("maildaemon", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Runs every test that this machine can run, on two cores, and says what it could not run."""
+    provide_servers(session)
+    install(session, "--editable", ".[all]", groups=("test",))
+    session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def heavy(session: nox.Session) -> None:
+    """Runs the heavy cases in full: many examples, many mails, many crashes."""
+    provide_servers(session)
+    install(session, "--editable", ".[all]", groups=("test",))
+    session.run(
+        *("python", "-m", "pytest", "-m", "heavy", "-n", "2", "--timeout", "0", *session.posargs),
+        env={"MAILDAEMON_HEAVY": "1", "MAILDAEMON_HYPOTHESIS": os.environ.get("MAILDAEMON_HYPOTHESIS", "heavy")},
+    )
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Checks every type, strictly."""
+    install(session, "--editable", ".[all]", groups=("types",))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Checks style and format; ``python3 noxfile.py lint -- --fix`` mends what can be mended."""
+    install(session, groups=("lint",))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check", "--diff"]))
+
+
+if (ROOT / "tests" / "bench" / "__main__.py").is_file():
+
+    @nox.session
+    def bench(session: nox.Session) -> None:
+        """Measures, against real servers, and says where the time goes."""
+        provide_servers(session)
+        install(session, "--editable", ".[all]", groups=("test",))
+        session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+def provide_servers(session: nox.Session) -> None:
+    """Installs the servers that are missing where we may: as root, with apt-get.  Elsewhere says the line."""
+    reachable = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    missing = {program: package for program, package in SERVERS.items() if not shutil.which(program, path=reachable)}
+    if not missing:
+        return
+    line = f"apt-get install -y --no-install-recommends {' '.join(missing.values())}"
+    if shutil.which("apt-get") is None:
+        session.warn(f"tests against real servers will not run, for want of {', '.join(missing)}; on Debian: {line}")
+    elif os.geteuid() != 0:
+        session.warn(f"tests against real servers will not run; to run them as well: sudo {line}")
+    elif not install_packages(session, missing):
+        session.warn(f"tests against real servers will not run, for the installation failed, see above; again: {line}")
+
+
+def install_packages(session: nox.Session, missing: dict[str, str]) -> bool:
+    """Installs Debian packages and leaves none of their services running, now or after the next boot."""
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300"]
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    session.log(f"installing {', '.join(missing.values())} for the tests (no service is started)")
+    policy_is_ours = not POLICY.exists()
+    try:
+        if policy_is_ours:
+            POLICY.write_text("#!/bin/sh\nexit 101\n")
+            POLICY.chmod(0o755)
+        # One broken list among many fails the update, and need not concern us: the installation tells.
+        subprocess.call([*apt, "update"], env=quiet, stdin=subprocess.DEVNULL)
+        installation = [*apt, "install", "-y", "--no-install-recommends", *missing.values()]
+        if subprocess.call(installation, env=quiet, stdin=subprocess.DEVNULL) != 0:
+            return False
+    except OSError as error:
+        session.warn(str(error))
+        return False
+    finally:
+        if policy_is_ours:
+            POLICY.unlink(missing_ok=True)
+    if Path("/run/systemd/system").is_dir():
+        for program in missing:
+            subprocess.call(["systemctl", "disable", "--quiet", f"{program}.service", f"{program}.socket"])
+    return True

@@ -1,0 +1,1 @@
+"""What people and programs operate maildaemon with: the ``maildaemon`` command."""

@@ -1,0 +1,54 @@
+"""What every test can ask for: a real Dovecot, a user of its own; and what the end of a run has to say."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.servers.availability import loud_lines
+from tests.servers.dovecot import Dovecot
+
+# How long an example takes depends on who else uses the machine: neither deadlines nor slowness are failures.
+settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, derandomize=True, print_blob=True)
+settings.register_profile("heavy", settings.get_profile("dev"), max_examples=5000, print_blob=True)
+settings.load_profile(
+    os.environ.get("MAILDAEMON_HYPOTHESIS") or ("ci" if os.environ.get("CI", "").lower() == "true" else "dev")
+)
+
+
+@pytest.fixture(scope="session")
+def heavy() -> bool:
+    """Whether heavy cases run in full: ``nox -s heavy`` says so."""
+    return os.environ.get("MAILDAEMON_HEAVY") == "1"
+
+
+@pytest.fixture(scope="session")
+def dovecot() -> Iterator[Dovecot]:
+    """A real server in which any user can log in with ``dovecot.password``; one for each worker process."""
+    with Dovecot() as server:
+        yield server
+
+
+@pytest.fixture
+def mail_user() -> str:
+    """The name of a user whom no other test has."""
+    return f"user-{uuid.uuid4().hex[:12]}@example.com"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says, with a count, which tests this machine could not run and how to get them."""
+    reasons = [
+        report.longrepr[2]
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report, pytest.TestReport) and isinstance(report.longrepr, tuple)
+    ]
+    lines = loud_lines(reasons)
+    if lines:
+        terminalreporter.section("NOT RUN ON THIS MACHINE", sep="!", red=True, bold=True)
+        for line in lines:
+            terminalreporter.write_line(line, red=True, bold=True)

@@ -1,0 +1,216 @@
+"""An IMAP server that behaves, but for the commands for which it has been told what to answer instead.
+
+    with ScriptedImap(mails={1: b"Subject: one\\r\\n\\r\\n"}) as server:
+        server.instead("UID FETCH", b"* 1 FETCH (UID 1 BODY[] NIL)\\r\\n", OK)
+
+It knows no more of the protocol than the client under test uses, and one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from tests.servers.process import LOOPBACK
+
+Step = bytes | Callable[["Conversation"], None]
+"""Bytes to send, in which ``{tag}`` stands for the command's tag, or something to do."""
+
+OK = b"{tag} OK done\r\n"
+
+
+def cut(talk: Conversation) -> None:
+    """The connection ends."""
+    talk.close()
+
+
+def behave(talk: Conversation) -> None:
+    """What a server does that has not been told otherwise."""
+    talk.behave()
+
+
+def drip(data: bytes, *, every: float) -> Callable[[Conversation], None]:
+    """A byte now and then."""
+
+    def step(talk: Conversation) -> None:
+        for byte in data:
+            time.sleep(every)
+            talk.send(bytes([byte]))
+
+    return step
+
+
+class ScriptedImap:
+    """Plain text on ``port`` of 127.0.0.1.  ``lines`` holds what clients sent, without tags; ``connections`` counts them.
+
+    ``mails`` are by UID, and change when commands change them; ``flags`` as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        mails: dict[int, bytes] | None = None,
+        capabilities: str = "IMAP4rev1 UIDPLUS MOVE",
+        uidvalidity: int = 7,
+        greeting: bytes = b"* OK scripted\r\n",
+    ) -> None:
+        self.mails = dict(mails or {})
+        self.flags: dict[int, set[str]] = defaultdict(set)
+        self.moved: dict[str, list[bytes]] = {}
+        self.capabilities = capabilities
+        self.uidvalidity = uidvalidity
+        self.greeting = greeting
+        self.lines: list[str] = []
+        self.connections = 0
+        self._instead: list[tuple[str, deque[tuple[Step, ...]], bool]] = []
+        self._talks: list[Conversation] = []
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, name=f"scripted-imap-{self.port}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        for talk in self._talks:
+            talk.close()
+            talk.thread.join()
+
+    def instead(self, command: str, *steps: Step, always: bool = False) -> None:
+        """What is done at the next command that begins with (or, as a pattern, matches) ``command``; or at each."""
+        for known, queue, forever in self._instead:
+            if known == command and not (forever or always):
+                queue.append(steps)
+                return
+        self._instead.append((command, deque([steps]), always))
+
+    def told(self, line: str) -> tuple[Step, ...] | None:
+        for command, queue, always in self._instead:
+            if queue and re.match(command, line, re.IGNORECASE):
+                return queue[0] if always else queue.popleft()
+        return None
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._talks.append(Conversation(self, client))
+
+
+class Conversation:
+    """One connection; ``tag`` and ``line`` are those of the command in hand."""
+
+    def __init__(self, server: ScriptedImap, client: socket.socket) -> None:
+        self.server = server
+        self.tag = b""
+        self.line = ""
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._client = client
+        self._file = client.makefile("rb")
+        self.thread = threading.Thread(target=self._run, name="scripted-imap-talk", daemon=True)
+        self.thread.start()
+
+    def send(self, data: bytes) -> None:
+        self._client.sendall(data.replace(b"{tag}", self.tag))
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._client.shutdown(socket.SHUT_RDWR)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError), self._client, self._file:
+            self.send(self.server.greeting)
+            for raw in self._file:
+                tag, _, line = raw.rstrip(b"\r\n").partition(b" ")
+                self.tag, self.line = tag, line.decode("latin-1")
+                self.server.lines.append(self.line)
+                steps = self.server.told(self.line)
+                for step in (behave,) if steps is None else steps:
+                    if isinstance(step, bytes):
+                        self.send(step)
+                    else:
+                        step(self)
+
+    def behave(self) -> None:
+        for piece in self._answer(self.line.split()):
+            self.send(piece)
+        self.send(OK)
+
+    def _answer(self, words: list[str]) -> Iterator[bytes]:  # noqa: PLR0912 - a command each
+        server = self.server
+        match [word.upper() for word in words[:2]]:
+            case ["CAPABILITY", *_]:
+                yield f"* CAPABILITY {server.capabilities}\r\n".encode()
+            case [("SELECT" | "EXAMINE") as how, *_]:
+                yield f"* {len(server.mails)} EXISTS\r\n* 0 RECENT\r\n* FLAGS (\\Seen \\Deleted)\r\n".encode()
+                yield f"* OK [UIDVALIDITY {server.uidvalidity}] numbers\r\n".encode()
+                if how == "SELECT":
+                    yield b"* OK [PERMANENTFLAGS (\\Seen \\Deleted)] flags\r\n"
+            case ["LIST", *_]:
+                yield b'* LIST () "/" INBOX\r\n'
+            case ["AUTHENTICATE", *_]:
+                self.send(b"+ \r\n")
+                server.lines.append(self._file.readline().decode().strip())
+            case ["UID", "SEARCH"]:
+                yield b"* SEARCH" + b"".join(b" %d" % uid for uid in self._uids(words[3])) + b"\r\n"
+            case ["UID", "FETCH"]:
+                for uid in self._uids(words[2]):
+                    yield self._fetched(uid, " ".join(words[3:]))
+            case ["UID", "STORE"]:
+                for uid in self._uids(words[2]):
+                    server.flags[uid].add(words[4].strip("()"))
+            case ["UID", "EXPUNGE"]:
+                for uid in self._uids(words[2]):
+                    if "\\Deleted" in server.flags[uid]:
+                        del server.mails[uid]
+            case ["UID", ("MOVE" | "COPY") as how]:
+                target = server.moved.setdefault(words[3].strip('"'), [])
+                for uid in self._uids(words[2]):
+                    target.append(server.mails[uid] if how == "COPY" else server.mails.pop(uid))
+            case ["LOGOUT", *_]:
+                yield b"* BYE bye\r\n"
+
+    def _uids(self, uid_set: str) -> list[int]:
+        """Those that exist; ``n:*`` has the last one in any case (RFC 9051 §6.4.8)."""
+        last = max(self.server.mails, default=0)
+        wanted: set[int] = set()
+        for piece in uid_set.split(","):
+            low, _, high = piece.partition(":")
+            ends = sorted(last if end == "*" else int(end) for end in (low, high or low))
+            wanted |= {uid for uid in self.server.mails if ends[0] <= uid <= ends[1]}
+        return sorted(wanted)
+
+    def _fetched(self, uid: int, items: str) -> bytes:
+        raw = self.server.mails[uid]
+        number = sorted(self.server.mails).index(uid) + 1
+        parts = [b"UID %d" % uid]
+        if "FLAGS" in items:
+            parts.append(f"FLAGS ({' '.join(sorted(self.server.flags[uid]))})".encode())
+        if "RFC822.SIZE" in items:
+            parts.append(b'RFC822.SIZE %d INTERNALDATE "01-Jan-2026 12:00:00 +0200"' % len(raw))
+        if "EMAILID" in items:
+            parts.append(b"EMAILID (M%d)" % uid)
+        if "HEADER" in items:
+            head = raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+            name = b"BODY[HEADER.FIELDS (MESSAGE-ID DATE FROM TO SUBJECT)]"
+            parts.append(name + b" {%d}\r\n" % len(head) + head)
+        if "BODY.PEEK[]" in items:
+            parts.append(b"BODY[] {%d}\r\n" % len(raw) + raw)
+        return b"* %d FETCH (" % number + b" ".join(parts) + b")\r\n"
