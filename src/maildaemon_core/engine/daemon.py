@@ -1,0 +1,289 @@
+"""MailDaemon, the façade that everybody shares: the command line, the REST service and programs that embed it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event as Signal
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from maildaemon_core import codec
+from maildaemon_core.engine.holder import for_people, is_dead, this_process
+from maildaemon_core.engine.opening import Opener
+from maildaemon_core.engine.plugins import Registry, installed_destinations, installed_sources, installed_stores
+from maildaemon_core.engine.spool import FolderSpool
+from maildaemon_core.engine.sweep import Bounds, Sweep
+from maildaemon_core.engine.targets import Target, Targets, internal_trouble
+from maildaemon_core.engine.validation import Validation
+from maildaemon_core.errors import InvalidOptions, LeaseLost, MaildaemonError, Trouble, UnknownKind
+from maildaemon_core.message import MailboxId
+from maildaemon_core.monitoring import EntryPage, EntryQuery, Event, MailboxInfo, SweepReport, SweepState
+from maildaemon_core.options import MailboxOptions
+from maildaemon_core.ports import (
+    Configuration,
+    Destination,
+    Finding,
+    Lease,
+    MailSource,
+    Monitor,
+    SecretReader,
+    Store,
+)
+from maildaemon_core.progress import STEPS, Again, Outcome, advance
+from maildaemon_core.schedule import Watch, next_watch
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 60.0
+"""A lease is renewed three times in this time; it is how long a mailbox waits for a worker of another machine that
+died."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class MailDaemon:
+    """Watches mailboxes: holds their options, sweeps them, and tells what became of every mail.
+
+    ``monitors`` are told of what happens; ``read_secret`` turns references into secrets; ``spool`` is the folder for
+    large mails in transit.  Use it as a context manager, or call ``close``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        sources: Registry[MailSource] | None = None,
+        destinations: Registry[Destination] | None = None,
+        read_secret: SecretReader = lambda secret: secret,
+        monitors: Sequence[Monitor] = (),
+        spool: Path | None = None,
+        bounds: Bounds = Bounds(),
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.store = store
+        self._opener = Opener(
+            sources=sources or installed_sources(),
+            destinations=destinations or installed_destinations(),
+            spool=FolderSpool(spool),
+            read_secret=read_secret,
+        )
+        self._monitors = tuple(monitors)
+        self._bounds = bounds
+        self._clock = clock
+        self._options: dict[MailboxId, MailboxOptions] = {}
+        self._watches: dict[MailboxId, Watch] = {}
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        stores: Registry[Store] | None = None,
+        sources: Registry[MailSource] | None = None,
+        destinations: Registry[Destination] | None = None,
+        read_secret: SecretReader = lambda secret: secret,
+        monitors: Sequence[Monitor] = (),
+        spool: Path | None = None,
+    ) -> MailDaemon:
+        """With the store at ``url`` (``sqlite:///mail.db``).  Raises ``UnknownKind`` or what opening the store
+        raises."""
+        return cls(
+            open_store(url, stores),
+            sources=sources,
+            destinations=destinations,
+            read_secret=read_secret,
+            monitors=monitors,
+            spool=spool,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.store.close()
+
+    # --------------------------------------------------------------------------------------------- configurations
+
+    def adopt(self, mailbox: MailboxId, options: MailboxOptions) -> Configuration:
+        """Takes options on as those of ``mailbox``; raises ``InvalidOptions`` with all that is wrong with them.
+
+        The store keeps them with their secrets masked; the secrets themselves live in this object only.
+        """
+        if faults := self._opener.problems(options):
+            raise InvalidOptions(faults)
+        document = codec.write(options, secrets="mask")
+        saved = self.store.save(Configuration(id=mailbox, name=options.label, document=document))
+        if options.since == "now":
+            options = attrs.evolve(options, since=saved.created)
+        self._options[mailbox] = options
+        return saved
+
+    def mailboxes(self) -> Mapping[MailboxId, MailboxOptions]:
+        """What was adopted."""
+        return dict(self._options)
+
+    def validate(self, mailbox: MailboxId, options: MailboxOptions) -> Sequence[Finding]:
+        """What works and what does not, each with a remedy; changes nothing anywhere."""
+        return Validation(self._opener, self.store, self._clock).run(mailbox, options)
+
+    # --------------------------------------------------------------------------------------------------- sweeping
+
+    def sweep_once(self, mailbox: MailboxId) -> SweepReport:
+        """One sweep of an adopted mailbox, now.  Never raises for what goes wrong with it: the report says so.
+
+        Raises ``StoreUnavailable`` if not even the ledger can be reached, KeyError for a mailbox that was not adopted.
+        """
+        options = self._options[mailbox]
+        lease = self._lease(mailbox)
+        if lease is None:
+            return self._not_swept(mailbox, SweepState.BUSY, self._held(mailbox))
+        with _Heartbeat(lease):
+            report = self._sweep(lease, options)
+        before = self._watches.get(mailbox) or Watch(
+            mailbox=mailbox, due_at=self._clock(), interval=timedelta(seconds=options.poll_interval_seconds)
+        )
+        watch = next_watch(before, failed=not report.well, now=self._clock())
+        self._watches[mailbox] = watch
+        with suppress(LeaseLost):  # whoever has it now will report
+            lease.give_back(watch.due_at, report)
+        return report
+
+    def _sweep(self, lease: Lease, options: MailboxOptions) -> SweepReport:
+        opened: list[Target] = []
+        try:
+            opened += (self._opener.target(destination) for destination in options.destinations)
+            with (
+                ThreadPoolExecutor(1, thread_name_prefix="source") as lane,
+                ThreadPoolExecutor(max(len(opened) - 1, 1), thread_name_prefix="destination") as lanes,
+            ):
+                return Sweep(
+                    lease,
+                    options,
+                    Targets(opened, lanes),
+                    lambda: self._opener.source(options),
+                    lane=lane,
+                    clock=self._clock,
+                    tell=self._tell,
+                    nonce=secrets.token_hex(4),
+                    bounds=self._bounds,
+                ).run()
+        except MaildaemonError as error:
+            return self._not_swept(lease.mailbox, SweepState.FAILED, error.trouble())
+        except Exception as error:
+            logger.exception("the destinations of mailbox %s could not be opened", options.label)
+            return self._not_swept(
+                lease.mailbox, SweepState.FAILED, internal_trouble("opening the destinations", error)
+            )
+        finally:
+            for target in opened:
+                with suppress(MaildaemonError):
+                    target.destination.close()
+
+    def _lease(self, mailbox: MailboxId) -> Lease | None:
+        owner = this_process()
+        lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner)
+        if lease is None and (holder := self.store.holder(mailbox)) is not None and is_dead(holder.owner):
+            # A process of this machine that was killed: nobody needs to wait for the end of its lease.
+            lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner, over=holder)
+        return lease
+
+    def _held(self, mailbox: MailboxId) -> Trouble:
+        holder = self.store.holder(mailbox)
+        by = (
+            f"by {for_people(holder.owner)} until {holder.until:%H:%M:%S} UTC at the latest" if holder else "by another"
+        )
+        return Trouble(
+            error="MailboxBusy",
+            message=f"the mailbox is being worked on {by}",
+            remedy="let it finish, or stop that process; nothing was done here",
+        )
+
+    def _not_swept(self, mailbox: MailboxId, state: SweepState, trouble: Trouble) -> SweepReport:
+        now = self._clock()
+        return SweepReport(mailbox=mailbox, state=state, started=now, ended=now, trouble=trouble)
+
+    def _tell(self, event: Event) -> None:
+        for monitor in self._monitors:
+            try:
+                monitor(event)
+            except Exception:  # law of the port: what a monitor raises changes nothing
+                logger.exception("a monitor failed at %s", type(event).__name__)
+
+    # ------------------------------------------------------------------------------------------------- monitoring
+
+    def entries(self, query: EntryQuery) -> EntryPage:
+        return self.store.entries(query)
+
+    def infos(self) -> Sequence[MailboxInfo]:
+        return self.store.infos()
+
+    def retry_failed(self, mailbox: MailboxId) -> int:
+        """Has every failed mail of a mailbox tried again, the given up and the unconfirmed ones too; how many those
+        are.
+
+        Raises ``LeaseLost`` if the mailbox is being worked on.
+        """
+        lease = self._lease(mailbox)
+        if lease is None:
+            raise LeaseLost(self._held(mailbox).message, remedy="try again when it has finished")
+        number, before, now = 0, None, self._clock()
+        while True:
+            page = self.store.entries(EntryQuery(outcome=Outcome.FAILED, mailbox=mailbox, before=before, limit=200))
+            again = [advance(entry, Again(), now) for entry in page.entries if Again in STEPS[entry.stage]]
+            if again:
+                lease.record(again)
+            number += len(again)
+            if page.next is None:
+                break
+            before = page.next
+        lease.give_back(now)
+        return number
+
+
+def open_store(url: str, stores: Registry[Store] | None = None) -> Store:
+    """The store that a URL names by its scheme."""
+    scheme, separator, _ = url.partition(":")
+    if not separator:
+        raise UnknownKind(f"{url!r} is not the URL of a store", remedy="write sqlite:///maildaemon.db, say")
+    return (stores or installed_stores()).kind(scheme.partition("+")[0]).open(url)
+
+
+class _Heartbeat:
+    """Renews a lease while a sweep goes on, so that a large mail over a slow line does not outlast it."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._over = Signal()
+        self._thread = Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(LEASE_SECONDS / 3):
+            try:
+                self._lease.renew(LEASE_SECONDS)
+            except LeaseLost:
+                return  # the sweep will notice at its next write
+            except MaildaemonError as error:
+                logger.warning("the lease could not be renewed: %s", error)

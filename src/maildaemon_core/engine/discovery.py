@@ -1,0 +1,126 @@
+"""Finding mail: reads what is behind each folder's cursor and remembers it, the entries and the cursor in one
+commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from maildaemon_core.admission import admitted, is_older
+from maildaemon_core.engine.book import PAGE, Book
+from maildaemon_core.errors import FolderMissing, Trouble
+from maildaemon_core.folders import Choice, choose_folders, named_folders, needs_listing
+from maildaemon_core.message import Cursor, Envelope, FolderRef
+from maildaemon_core.monitoring import MailsFound
+from maildaemon_core.options import MailboxOptions
+from maildaemon_core.ports import FolderInfo, FolderState, Page
+from maildaemon_core.progress import Entry, Gone, Rebound, Spared, Stage
+from maildaemon_core.recognition import recognise
+
+Listing = Callable[[FolderRef, Cursor | None, int], Page]
+
+_LOST = "not found again after the folder was renumbered"
+
+
+class Discovery:
+    """``folders`` and ``list_since`` ask the source; they may raise what a source raises."""
+
+    def __init__(
+        self,
+        book: Book,
+        options: MailboxOptions,
+        folders: Callable[[], Sequence[FolderInfo]],
+        list_since: Listing,
+    ) -> None:
+        self._book = book
+        self._options = options
+        self._folders = folders
+        self._list_since = list_since
+
+    def run(self) -> None:
+        """Looks into every watched folder; one that is missing does not stop the others."""
+        choice = self._choose()
+        for pattern in choice.missing:
+            self._book.blame_folder(FolderRef(pattern), _nothing_matches(pattern))
+        for folder in choice.folders:
+            try:
+                self._look_into(folder)
+            except FolderMissing as error:
+                self._book.blame_folder(folder, error.trouble())
+
+    def _choose(self) -> Choice:
+        if needs_listing(self._options):
+            return choose_folders(self._options, self._folders())
+        return named_folders(self._options)
+
+    def _look_into(self, folder: FolderRef) -> None:
+        state = self._book.lease.folder(folder)
+        cursor = state.cursor if state else None
+        older = state.older if state else 0
+        while True:
+            page = self._list_since(folder, cursor, PAGE)
+            if page.renumbered:
+                self._renumbered(folder, page)
+                return
+            entries, passed = self._judge(page.envelopes)
+            older += passed
+            if entries or state is None or page.cursor != cursor:
+                self._admit(folder, entries, FolderState(cursor=page.cursor, older=older))
+            if not page.more:
+                return
+            cursor = page.cursor
+
+    def _judge(self, envelopes: Sequence[Envelope]) -> tuple[list[Entry], int]:
+        now = self._book.now()
+        wanted = [envelope for envelope in envelopes if not is_older(envelope, self._options)]
+        entries = [admitted(envelope, self._book.lease.mailbox, self._options, now) for envelope in wanted]
+        return entries, len(envelopes) - len(wanted)
+
+    def _admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> None:
+        new = self._book.admit(folder, entries, state)
+        if new:
+            self._book.tell(MailsFound(mailbox=self._book.lease.mailbox, folder=folder, number=len(new)))
+
+    def _renumbered(self, folder: FolderRef, page: Page) -> None:
+        """The whole folder is compared with what is remembered of it, and admitted in one commit."""
+        envelopes = list(page.envelopes)
+        while page.more:
+            page = self._list_since(folder, page.cursor, PAGE)
+            envelopes += page.envelopes
+        found = recognise(envelopes, self._remembered(folder, envelopes))
+        new, older = self._judge([*found.new, *found.doubtful])
+        changed = [self._book.after(entry, Rebound(ref)) for entry, ref in found.same]
+        changed += [entry for lost in found.lost if (entry := self._given_up(lost)) is not None]
+        self._admit(folder, [*changed, *new], FolderState(cursor=page.cursor, older=older))
+        text = f"folder {folder} was renumbered: {len(found.same)} mails recognised, {len(found.new)} new"
+        if found.doubtful:
+            text += f", {len(found.doubtful)} cannot be told apart from others and are processed again"
+        self._book.remark(text)
+
+    def _remembered(self, folder: FolderRef, envelopes: Sequence[Envelope]) -> Sequence[Entry]:
+        lease = self._book.lease
+        remembered = {entry.id: entry for entry in lease.unsettled_refs(folder)}
+        for at in range(0, len(envelopes), PAGE):
+            for entry in lease.known([envelope.identity for envelope in envelopes[at : at + PAGE]]):
+                if entry.ref.folder == folder:
+                    remembered[entry.id] = entry
+        present = {envelope.ref.uidvalidity for envelope in envelopes}
+        return [entry for entry in remembered.values() if entry.ref.uidvalidity not in present]
+
+    def _given_up(self, entry: Entry) -> Entry | None:
+        """What becomes of an entry whose mail lies nowhere any more; None if it need not change."""
+        match entry.stage:
+            case Stage.FOUND | Stage.WAITING:
+                return self._book.after(entry, Gone(_LOST))
+            case Stage.STORED | Stage.SKIPPED if entry.open:
+                return self._book.after(entry, Spared())
+            case _:
+                return None  # what is staged is published all the same; what is closed stays closed
+
+
+def _nothing_matches(pattern: str) -> Trouble:
+    return Trouble(
+        error="FolderMissing",
+        message=f"no folder answers to {pattern!r}",
+        remedy="correct `folders`; `maildaemon validate` lists the folders there are",
+        transient=False,
+    )

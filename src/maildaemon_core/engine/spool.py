@@ -1,0 +1,122 @@
+"""Where a mail is held while it is worked off: in memory while small, else in a file that is unlinked at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+from maildaemon_core.errors import SpoolFull
+from maildaemon_core.message import CHUNK, BytesContent, Content
+
+MEMORY_LIMIT = 1 << 20
+"""Mails up to this many bytes stay in memory."""
+
+
+class FileContent:
+    """Content in an unlinked file: it is gone with its last reader, whatever happens to the process."""
+
+    def __init__(self, descriptor: int, size: int, sha256: str) -> None:
+        self._descriptor = descriptor
+        self._size = size
+        self._sha256 = sha256
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"FileContent({self._size} bytes)"
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @cached_property
+    def sha256(self) -> str:
+        return self._sha256
+
+    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        end = self._size if stop is None else min(stop, self._size)
+        at = start
+        while at < end:
+            # pread: several readers may be at different places of one file.
+            piece = os.pread(self._descriptor, min(CHUNK, end - at), at)
+            if not piece:
+                raise OSError(f"the spool file ended at {at} of {self._size} bytes")
+            yield piece
+            at += len(piece)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            os.close(self._descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class FolderSpool:
+    """A spool in a folder, which must be private enough for mail; the system's own for temporary files if None."""
+
+    def __init__(self, folder: Path | None = None, *, memory_limit: int = MEMORY_LIMIT) -> None:
+        self._folder = folder
+        self._memory_limit = memory_limit
+        self._made = Lock()
+
+    def keep(self, pieces: Iterable[bytes]) -> Content:
+        """All of the pieces as one content; raises ``SpoolFull`` when the folder has no room for them."""
+        small: list[bytes] = []
+        size = 0
+        pieces = iter(pieces)
+        for piece in pieces:
+            small.append(piece)
+            size += len(piece)
+            if size > self._memory_limit:
+                return self._spill(small, pieces)
+        return BytesContent(b"".join(small))
+
+    def _spill(self, first: list[bytes], rest: Iterator[bytes]) -> Content:
+        descriptor = self._open()
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            while first:
+                piece = first.pop(0)
+                size += self._write(descriptor, piece)
+                digest.update(piece)
+            for piece in rest:
+                size += self._write(descriptor, piece)
+                digest.update(piece)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return FileContent(descriptor, size, digest.hexdigest())
+
+    def _open(self) -> int:
+        try:
+            if self._folder is not None:
+                with self._made:
+                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix="maildaemon-", dir=self._folder)
+            Path(name).unlink()
+        except OSError as error:
+            raise self._full(error) from error
+        return descriptor
+
+    def _write(self, descriptor: int, piece: bytes) -> int:
+        left = memoryview(piece)
+        try:
+            while left:
+                left = left[os.write(descriptor, left) :]
+        except OSError as error:
+            raise self._full(error) from error
+        return len(piece)
+
+    def _full(self, error: OSError) -> SpoolFull:
+        where = self._folder or Path(tempfile.gettempdir())
+        return SpoolFull(
+            f"a large mail cannot be held in {where}: {error.strerror}",
+            remedy=f"make room in {where}, or see to it that it can be written",
+        )

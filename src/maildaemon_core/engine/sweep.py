@@ -1,0 +1,287 @@
+"""One pass over one mailbox, its arrows in their order: take up what was left, discover, work off, tidy.
+
+The source is used by one thread, which fetches the next batch while this one is being stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from datetime import datetime
+
+import attrs
+
+from maildaemon_core.engine.book import Book
+from maildaemon_core.engine.delivery import Delivery, Job
+from maildaemon_core.engine.discovery import Discovery
+from maildaemon_core.engine.targets import Paused, Targets, internal_trouble
+from maildaemon_core.engine.tidying import Tidying
+from maildaemon_core.errors import LeaseLost, MaildaemonError, SpoolFull, StoreUnavailable, Trouble
+from maildaemon_core.message import Content, MessageRef
+from maildaemon_core.mime import read_message
+from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepStarted, SweepState
+from maildaemon_core.options import MailboxOptions
+from maildaemon_core.plan import Nothing, Store, plan_message, too_large
+from maildaemon_core.ports import Fetched, Lease, MailSource, Unfetched, Vanished
+from maildaemon_core.progress import Entry, GaveUp, Gone, LeftInHand, LetGo, Stage, Taken, Withheld
+from maildaemon_core.schedule import MAX_ATTEMPTS, after_failure
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class Bounds:
+    """How much travels at once: ``mails`` and ``bytes`` of a batch, whichever is reached first."""
+
+    mails: int = 100
+    bytes: int = 16 << 20
+
+
+@attrs.frozen(kw_only=True)
+class Catch:
+    """What became of fetching a batch: answers, and what broke it off, if anything did."""
+
+    answers: Sequence[Fetched | Vanished | Unfetched]
+    error: Exception | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Batch:
+    """Mails of one folder in hand.  ``alone``: a suspect, so that whatever breaks now was broken by it (law 8)."""
+
+    entries: Sequence[Entry]
+    alone: bool = False
+
+
+class Sweep:
+    """A sweep of the mailbox whose lease this is.
+
+    ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        options: MailboxOptions,
+        targets: Targets,
+        open_source: Callable[[], MailSource],
+        *,
+        lane: Executor,
+        clock: Callable[[], datetime],
+        tell: Callable[[Event], None],
+        nonce: str,
+        bounds: Bounds = Bounds(),
+    ) -> None:
+        self._lease = lease
+        self._options = options
+        self._targets = targets
+        self._open_source = open_source
+        self._lane = lane
+        self._bounds = bounds
+        self._book = Book(lease, clock, tell)
+        self._delivery = Delivery(self._book, targets, nonce)
+
+    def run(self) -> SweepReport:
+        """Never raises but for what ends the process; the report says how it went."""
+        started = self._book.now()
+        self._book.tell(SweepStarted(mailbox=self._lease.mailbox))
+        state, trouble = self._pass()
+        report = SweepReport(
+            mailbox=self._lease.mailbox,
+            state=state,
+            started=started,
+            ended=self._book.now(),
+            folders=self._book.folders(),
+            tidied=self._book.tidied,
+            trouble=trouble or self._book.trouble,
+            remarks=tuple(self._book.remarks),
+        )
+        self._book.tell(SweepEnded(report=report))
+        return report
+
+    def _pass(self) -> tuple[SweepState, Trouble | None]:
+        try:
+            self._book.open_balance()
+            self._suspect_what_was_in_hand()
+            self._delivery.resume()
+            source = self._lane.submit(self._open_source).result()
+            try:
+                self._work(source)
+            finally:
+                self._lane.submit(source.__exit__, None, None, None).result()
+        except Paused as error:
+            return SweepState.PAUSED, error.trouble
+        except LeaseLost as error:
+            return SweepState.LOST, error.trouble()
+        except (SpoolFull, StoreUnavailable) as error:
+            return SweepState.PAUSED, error.trouble()
+        except MaildaemonError as error:
+            return SweepState.FAILED, error.trouble()
+        except Exception as error:
+            logger.exception("the sweep of mailbox %s failed", self._options.label)
+            return SweepState.FAILED, internal_trouble("the sweep", error)
+        return SweepState.DONE, None
+
+    def _work(self, source: MailSource) -> None:
+        source = self._lane.submit(source.__enter__).result()
+        Discovery(
+            self._book,
+            self._options,
+            lambda: self._lane.submit(source.folders).result(),
+            lambda folder, cursor, limit: self._lane.submit(source.list_since, folder, cursor, limit=limit).result(),
+        ).run()
+        tidying = Tidying(
+            self._book,
+            self._options,
+            lambda mails, care: self._lane.submit(source.settle, mails, care).result(),
+        )
+        self._work_off(source, tidying)
+        tidying.leftovers(self._bounds.mails)
+
+    def _suspect_what_was_in_hand(self) -> None:
+        """Law 8: whoever had these in hand did not come back; perhaps one of them was why."""
+        entries = [self._book.after(entry, LeftInHand()) for entry in self._lease.in_hand()]
+        given_up = Trouble(
+            error="BrokeTheSweep",
+            message="sweeps broke off again and again while this mail was in hand",
+            remedy="look at the log of those sweeps; then have the mail tried again",
+            transient=False,
+        )
+        self._book.record([self._book.after(e, GaveUp(given_up)) if e.attempts >= MAX_ATTEMPTS else e for e in entries])
+
+    # ---------------------------------------------------------------------------------------------------- working off
+
+    def _work_off(self, source: MailSource, tidying: Tidying) -> None:
+        ahead: tuple[Batch, Future[Catch]] | None = None
+        try:
+            for batch in self._batches():
+                if batch.alone and ahead is not None:
+                    self._store(tidying, *ahead)
+                    ahead = None
+                taken = attrs.evolve(batch, entries=[self._take(entry) for entry in batch.entries])
+                self._book.record(taken.entries)
+                before, ahead = ahead, (taken, self._lane.submit(_fetch, source, taken.entries))
+                if before is not None:
+                    self._store(tidying, *before)
+                if batch.alone:
+                    self._store(tidying, *ahead)
+                    ahead = None
+            if ahead is not None:
+                self._store(tidying, *ahead)
+        except (MaildaemonError, Paused):
+            # What was fetched ahead is put back untouched, as long as the ledger still takes it.
+            if ahead is not None:
+                self._put_back(*ahead)
+            raise
+
+    def _take(self, entry: Entry) -> Entry:
+        return self._book.after(entry, Taken(self._lease.token))
+
+    def _put_back(self, batch: Batch, future: Future[Catch]) -> None:
+        for answer in future.result().answers:
+            if isinstance(answer, Fetched):
+                answer.content.close()
+        held = {entry.id for entry in self._lease.in_hand()}
+        self._book.record([self._book.after(entry, LetGo()) for entry in batch.entries if entry.id in held])
+
+    def _batches(self) -> Iterator[Batch]:
+        """What is due, in batches of one folder that are bounded by count and bytes; suspects each alone."""
+        entries: list[Entry] = []
+        size = 0
+        for entry in self._book.due((Stage.FOUND, Stage.WAITING)):
+            if trouble := too_large(entry.size, self._options):
+                self._book.record([self._book.after(entry, GaveUp(trouble))])
+                continue
+            alone = entry.suspect or entry.attempts > 0
+            full = len(entries) >= self._bounds.mails or size + (entry.size or 0) > self._bounds.bytes
+            if entries and (alone or full or entries[0].ref.folder != entry.ref.folder):
+                yield Batch(entries=entries)
+                entries, size = [], 0
+            if alone:
+                yield Batch(entries=[entry], alone=True)
+            else:
+                entries.append(entry)
+                size += entry.size or 0
+        if entries:
+            yield Batch(entries=entries)
+
+    def _store(self, tidying: Tidying, batch: Batch, future: Future[Catch]) -> None:
+        """Stores what was fetched of a batch, and tidies it."""
+        caught = future.result()
+        contents = [answer.content for answer in caught.answers if isinstance(answer, Fetched)]
+        try:
+            jobs, also = self._judge(batch, caught)
+            stored = self._delivery.deliver(jobs, also)
+        finally:
+            for content in contents:
+                content.close()
+        if caught.error is not None:
+            raise caught.error
+        tidying.tidy(stored)
+
+    def _judge(self, batch: Batch, caught: Catch) -> tuple[list[Job], list[Entry]]:
+        answers = {answer.ref: answer for answer in caught.answers}
+        jobs: list[Job] = []
+        also: list[Entry] = []
+        for entry in batch.entries:
+            match answers.get(entry.ref):
+                case Fetched(content=content):
+                    handled = self._handle(entry, content)
+                    if isinstance(handled, Job):
+                        jobs.append(handled)
+                    else:
+                        also.append(handled)
+                case Vanished():
+                    also.append(self._book.after(entry, Gone()))
+                case Unfetched(trouble=trouble):
+                    also.append(self._after_failure(entry, trouble))
+                case None:
+                    also.append(self._unanswered(entry, caught.error, alone=batch.alone))
+        return jobs, also
+
+    def _handle(self, entry: Entry, content: Content) -> Job | Entry:
+        """What to do with one fetched mail.  Whatever it does to our code, the others go on (law 8)."""
+        if trouble := too_large(content.size, self._options):
+            return self._book.after(entry, GaveUp(trouble))
+        try:
+            message = read_message(content)
+            plan = plan_message(entry, message, self._options, self._targets.places())
+        except Exception as error:
+            logger.exception("mail %s of mailbox %s could not be worked off", entry.ref, self._options.label)
+            return self._after_failure(entry, internal_trouble("reading the mail", error))
+        match plan:
+            case Store():
+                return Job(entry=entry, plan=plan, complete=message.complete, defects=message.defects)
+            case Nothing(reason=reason, care=care):
+                return self._book.after(entry, Withheld(reason, care))
+
+    def _unanswered(self, entry: Entry, error: Exception | None, *, alone: bool) -> Entry:
+        if isinstance(error, SpoolFull):
+            return self._book.after(entry, LetGo(trouble=error.trouble()))
+        if error is not None and not alone:
+            return self._book.after(entry, LetGo(suspect=True))  # one of them may be why the session broke
+        trouble = error.trouble() if isinstance(error, MaildaemonError) else None
+        return self._after_failure(entry, trouble or _NO_ANSWER)
+
+    def _after_failure(self, entry: Entry, trouble: Trouble) -> Entry:
+        return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))
+
+
+_NO_ANSWER = Trouble(
+    error="NoAnswer",
+    message="the server gave no answer about this mail",
+    remedy="it will be tried again alone; look at the server's log if that does not help",
+)
+
+
+def _fetch(source: MailSource, entries: Sequence[Entry]) -> Catch:
+    """Fetches a batch to its end, or as far as it goes: what has arrived until then is not fetched again."""
+    answers: list[Fetched | Vanished | Unfetched] = []
+    refs: Sequence[MessageRef] = [entry.ref for entry in entries]
+    try:
+        for answer in source.fetch(refs):
+            answers.append(answer)  # noqa: PERF402  (extend would drop what came before an error)
+    except Exception as error:
+        return Catch(answers=answers, error=error)
+    return Catch(answers=answers)

@@ -1,0 +1,405 @@
+"""The stages of a mail as a table: what may happen to it, and what is remembered of it then.
+
+An ``Entry`` is all that the ledger knows of one mail.  It changes only through ``advance(entry, happening, now)``, and
+only along ``STEPS``; an entry is open while it has a due time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+
+import attrs
+
+from maildaemon_core.errors import Trouble
+from maildaemon_core.message import BatchId, Identity, MailboxId, MessageRef
+from maildaemon_core.options import KEEP, Action, Aftercare
+
+EntryId = NewType("EntryId", int)
+"""The ledger's number of an entry; later entries have higher ones."""
+
+
+class Stage(StrEnum):
+    FOUND = "found"
+    """Remembered; nothing was done with it yet."""
+    WAITING = "waiting"
+    """Failed; it will be tried again when due."""
+    PLANNED = "planned"
+    """Complete and synced at every destination, its paths reserved; it may have become visible."""
+    STORED = "stored"
+    """Every destination has confirmed every artifact; the server is still to be tidied."""
+    SETTLED = "settled"
+    """Stored, and the server is as the operator wants it."""
+    SKIPPED = "skipped"
+    """Nothing of it is wanted, or it vanished; moved away if ``onNoMatch`` says so and it is due."""
+    SET_ASIDE = "set aside"
+    """Skipped, and moved as ``onNoMatch`` says."""
+    GIVEN_UP = "given up"
+    """Failed for good, until a person has it tried again."""
+    UNCONFIRMED = "unconfirmed"
+    """It may have been delivered and nobody can tell: never written again by itself, never tidied."""
+
+
+class Outcome(StrEnum):
+    """What people count: seen = stored + skipped + failed + pending."""
+
+    STORED = "stored"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+class Role(StrEnum):
+    MAIL = "mail"
+    ATTACHMENT = "attachment"
+    METADATA = "metadata"
+
+
+@attrs.frozen(kw_only=True)
+class Receipt:
+    """A destination's word that an artifact stands there, whole: ``size`` in bytes, ``at`` in UTC."""
+
+    size: int
+    at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Artifact:
+    """One file of a mail at one destination.
+
+    ``destination`` is the name in the options, ``place`` where that really is (two names for one folder are one
+    place): a path is reserved per place.  ``index`` is the attachment's number, 0 for the mail and its sidecar;
+    ``path`` is relative to the place, with ``/``; ``part`` is its name inside the batch folder, ``""`` when none is
+    staged; ``name`` the attachment's name as sent.
+    """
+
+    destination: str
+    place: str
+    role: Role
+    index: int
+    path: str
+    size: int
+    sha256: str
+    name: str | None = None
+    part: str = ""
+    receipt: Receipt | None = None
+
+    @property
+    def at(self) -> tuple[str, str]:
+        """Which destination this is: its name and its place."""
+        return (self.destination, self.place)
+
+    @property
+    def slot(self) -> tuple[tuple[str, str], Role, int]:
+        """What it is of its mail, whatever it is called: a retry finds its earlier name by this."""
+        return (self.at, self.role, self.index)
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """All that is remembered of one mail.
+
+    ``key``: 12 hex digits, unique enough to tell files apart, the same for ever.  ``in_hand``: the token of the lease
+    under which it was last taken up, 0 when it is not.  ``suspect``: it was in hand when something broke, so it is
+    worked off alone.  ``complete``: the mail was read to its end (law 6).  ``care``: what is to be done on the server,
+    as decided when it was planned.  ``trouble`` is the last failure, ``reason`` why it was skipped.
+    """
+
+    mailbox: MailboxId
+    ref: MessageRef
+    identity: Identity
+    key: str
+    received: datetime
+    first_seen: datetime
+    id: EntryId | None = None
+    sender: str = ""
+    subject: str = ""
+    message_id: str = ""
+    size: int | None = None
+    stage: Stage = Stage.FOUND
+    due_at: datetime | None = None
+    attempts: int = 0
+    suspect: bool = False
+    in_hand: int = 0
+    last_tried: datetime | None = None
+    batch: BatchId | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    complete: bool = False
+    care: Aftercare = KEEP
+    trouble: Trouble | None = None
+    reason: str = ""
+    defects: tuple[str, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """There is still something to be done about it."""
+        return self.due_at is not None
+
+    @property
+    def whole(self) -> bool:
+        """The mail itself, not only some of its attachments, is (to be) stored."""
+        return any(artifact.role is Role.MAIL for artifact in self.artifacts)
+
+    @property
+    def confirmed(self) -> bool:
+        """Every artifact has its receipt."""
+        return bool(self.artifacts) and all(artifact.receipt for artifact in self.artifacts)
+
+    @property
+    def outcome(self) -> Outcome:
+        match self.stage:
+            case Stage.STORED | Stage.SETTLED:
+                return Outcome.STORED
+            case Stage.SKIPPED | Stage.SET_ASIDE:
+                return Outcome.SKIPPED
+            case Stage.WAITING | Stage.GIVEN_UP | Stage.UNCONFIRMED:
+                return Outcome.FAILED
+            case Stage.FOUND | Stage.PLANNED:
+                return Outcome.FAILED if self.trouble else Outcome.PENDING
+
+
+@attrs.frozen
+class Taken:
+    """It is about to be fetched under the lease of this token."""
+
+    token: int
+
+
+@attrs.frozen
+class LeftInHand:
+    """Whoever had it in hand did not come back: it counts an attempt, and it is worked off alone from now on."""
+
+
+@attrs.frozen(kw_only=True)
+class LetGo:
+    """Put back untouched: something else than this mail was in the way.  No attempt is counted."""
+
+    suspect: bool = False
+    trouble: Trouble | None = None
+
+
+@attrs.frozen
+class Withheld:
+    """Nothing of it is to be stored; ``care`` is what ``onNoMatch`` wants done."""
+
+    reason: str
+    care: Aftercare = KEEP
+
+
+@attrs.frozen
+class Gone:
+    """A fresh look under the same UIDVALIDITY did not find it, or its folder was renumbered without it."""
+
+    reason: str = "vanished from the server"
+
+
+@attrs.frozen(kw_only=True)
+class Planned:
+    """Its artifacts are staged, complete and synced, under these names."""
+
+    batch: BatchId
+    artifacts: tuple[Artifact, ...]
+    care: Aftercare
+    complete: bool
+    defects: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Published:
+    """Artifacts with the receipts that have come in; it is stored when all have theirs."""
+
+    artifacts: tuple[Artifact, ...]
+
+
+@attrs.frozen
+class Unstaged:
+    """What was staged is out of reach and was never visible there; these artifacts keep their names."""
+
+    artifacts: tuple[Artifact, ...]
+
+
+@attrs.frozen
+class Unconfirmable:
+    """The destination cannot say whether it was published."""
+
+    trouble: Trouble
+
+
+@attrs.frozen
+class Faltered:
+    """It failed and will be tried again at ``due_at``."""
+
+    trouble: Trouble
+    due_at: datetime
+
+
+@attrs.frozen
+class GaveUp:
+    """It failed for good: trying again by itself would change nothing."""
+
+    trouble: Trouble
+
+
+@attrs.frozen
+class Tidied:
+    """The server is now as ``care`` wants it, or needed nothing."""
+
+
+@attrs.frozen
+class Spared:
+    """Nothing is to be done on the server, or nothing is left to be done it to."""
+
+
+@attrs.frozen
+class Again:
+    """A person wants it tried again."""
+
+
+@attrs.frozen
+class Rebound:
+    """The same mail was recognised under a new reference."""
+
+    ref: MessageRef
+
+
+Happening = (
+    Taken
+    | LeftInHand
+    | LetGo
+    | Withheld
+    | Gone
+    | Planned
+    | Published
+    | Unstaged
+    | Unconfirmable
+    | Faltered
+    | GaveUp
+    | Tidied
+    | Spared
+    | Again
+    | Rebound
+)
+
+_BEFORE_STAGING: Mapping[type[Happening], Stage] = {
+    LeftInHand: Stage.WAITING,
+    Withheld: Stage.SKIPPED,
+    Gone: Stage.SKIPPED,
+    Planned: Stage.PLANNED,
+    Faltered: Stage.WAITING,
+    GaveUp: Stage.GIVEN_UP,
+}
+
+STEPS: Mapping[Stage, Mapping[type[Happening], Stage]] = {
+    Stage.FOUND: {**_BEFORE_STAGING, Taken: Stage.FOUND, LetGo: Stage.FOUND, Rebound: Stage.FOUND},
+    Stage.WAITING: {
+        **_BEFORE_STAGING,
+        Taken: Stage.WAITING,
+        LetGo: Stage.WAITING,
+        Rebound: Stage.WAITING,
+        Again: Stage.FOUND,
+    },
+    Stage.PLANNED: {
+        Published: Stage.PLANNED,  # STORED as soon as every artifact has its receipt
+        Unstaged: Stage.FOUND,
+        Unconfirmable: Stage.UNCONFIRMED,
+        LetGo: Stage.PLANNED,
+        Faltered: Stage.PLANNED,
+        GaveUp: Stage.GIVEN_UP,
+        Rebound: Stage.PLANNED,
+    },
+    Stage.STORED: {
+        Tidied: Stage.SETTLED,
+        Spared: Stage.SETTLED,
+        LetGo: Stage.STORED,
+        Faltered: Stage.STORED,
+        GaveUp: Stage.SETTLED,
+        Rebound: Stage.STORED,
+    },
+    Stage.SKIPPED: {
+        Tidied: Stage.SET_ASIDE,
+        Spared: Stage.SKIPPED,
+        LetGo: Stage.SKIPPED,
+        Faltered: Stage.SKIPPED,
+        GaveUp: Stage.SKIPPED,
+        Rebound: Stage.SKIPPED,
+        Again: Stage.FOUND,
+    },
+    Stage.SETTLED: {Rebound: Stage.SETTLED},
+    Stage.SET_ASIDE: {Rebound: Stage.SET_ASIDE},
+    Stage.GIVEN_UP: {Rebound: Stage.GIVEN_UP, Again: Stage.FOUND},
+    Stage.UNCONFIRMED: {Rebound: Stage.UNCONFIRMED, Again: Stage.FOUND},
+}
+
+
+class NoSuchStep(Exception):
+    """A happening that the table does not allow in this stage: a fault of the caller, never of the mail."""
+
+    def __init__(self, entry: Entry, happening: Happening) -> None:
+        super().__init__(f"{type(happening).__name__} cannot happen to a mail that is {entry.stage}")
+
+
+def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:
+    """The entry after ``happening``.  Raises ``NoSuchStep`` for what the table does not allow."""
+    stage = STEPS[entry.stage].get(type(happening))
+    if stage is None:
+        raise NoSuchStep(entry, happening)
+    after = attrs.evolve(entry, stage=stage)
+    match happening:
+        case Taken(token):
+            return attrs.evolve(after, in_hand=token, last_tried=now)
+        case LeftInHand():
+            return attrs.evolve(after, in_hand=0, suspect=True, attempts=entry.attempts + 1, due_at=now)
+        case LetGo(suspect=suspect, trouble=trouble):
+            return attrs.evolve(
+                after, in_hand=0, suspect=entry.suspect or suspect, trouble=trouble or entry.trouble, due_at=now
+            )
+        case Withheld(reason, care):
+            due = None if care.action is Action.KEEP else now
+            published = tuple(artifact for artifact in entry.artifacts if artifact.receipt)
+            return _rest(attrs.evolve(after, reason=reason, care=care, attempts=0, artifacts=published), due)
+        case Gone(reason):
+            return _rest(attrs.evolve(after, reason=reason, care=KEEP), None)
+        case Planned():
+            return attrs.evolve(
+                after,
+                batch=happening.batch,
+                artifacts=happening.artifacts,
+                care=happening.care,
+                complete=happening.complete,
+                defects=happening.defects,
+                in_hand=0,
+                due_at=now,
+            )
+        case Published(artifacts):
+            after = attrs.evolve(after, artifacts=artifacts)
+            if not after.confirmed:
+                return after
+            bare = tuple(attrs.evolve(artifact, part="") for artifact in artifacts)
+            stored = attrs.evolve(after, stage=Stage.STORED, artifacts=bare, attempts=0, reason="")
+            return _rest(stored, now)
+        case Unstaged(artifacts):
+            bare = tuple(attrs.evolve(artifact, part="") for artifact in artifacts)
+            return attrs.evolve(after, artifacts=bare, batch=None, in_hand=0, due_at=now)
+        case Unconfirmable(trouble):
+            return attrs.evolve(after, trouble=trouble, in_hand=0, due_at=None, last_tried=now)
+        case Faltered(trouble, due_at):
+            return attrs.evolve(
+                after, trouble=trouble, in_hand=0, attempts=entry.attempts + 1, due_at=due_at, last_tried=now
+            )
+        case GaveUp(trouble):
+            return attrs.evolve(
+                after, trouble=trouble, in_hand=0, attempts=entry.attempts + 1, due_at=None, last_tried=now, batch=None
+            )
+        case Tidied() | Spared():
+            return attrs.evolve(after, trouble=None, attempts=0, due_at=None)
+        case Again():
+            return attrs.evolve(after, attempts=0, suspect=False, reason="", trouble=None, care=KEEP, due_at=now)
+        case Rebound(ref):
+            return attrs.evolve(after, ref=ref)
+
+
+def _rest(entry: Entry, due_at: datetime | None) -> Entry:
+    """A mail whose fetching and storing is over, for better: nothing of its troubles is left."""
+    return attrs.evolve(entry, in_hand=0, suspect=False, trouble=None, batch=None, due_at=due_at)

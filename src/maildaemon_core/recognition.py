@@ -1,0 +1,124 @@
+"""Which mails are which after a folder was renumbered: matched one to one by identity, and in doubt not at all."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from maildaemon_core.message import Envelope, MessageRef
+from maildaemon_core.progress import Entry, Stage
+
+EVIDENCE = 3
+"""So many mails must all show another time before the server is believed to have changed them."""
+
+_LIKE = {
+    Stage.FOUND: "open",
+    Stage.WAITING: "open",
+    Stage.PLANNED: "planned",
+    Stage.STORED: "stored",
+    Stage.SETTLED: "stored",
+    Stage.SKIPPED: "skipped",
+    Stage.SET_ASIDE: "skipped",
+    Stage.GIVEN_UP: "given up",
+    Stage.UNCONFIRMED: "unconfirmed",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Recognition:
+    """``same``: entries and where their mails lie now.  ``new``: mails that nothing is known of.
+
+    ``doubtful``: mails that look like several known ones, or the other way round, so that nobody can tell which is
+    which; they are processed again.  ``lost``: entries whose mail was not found, or only doubtfully.
+    """
+
+    same: tuple[tuple[Entry, MessageRef], ...]
+    new: tuple[Envelope, ...]
+    doubtful: tuple[Envelope, ...]
+    lost: tuple[Entry, ...]
+
+
+def recognise(listed: Sequence[Envelope], remembered: Iterable[Entry]) -> Recognition:
+    """Matches the whole of a renumbered folder with the entries that were remembered of it.
+
+    A strong id decides where both sides have one; else the fingerprint does, together with the time of receipt, which
+    tells a mail from a later copy of it.  Servers that renumber keep that time; one that evidently made new ones is
+    believed without.  Never two mails to one entry: that would take a mail for stored that is not.
+    """
+    entries = list(remembered)
+    same = _by_strong_id(listed, entries)
+    matched = {id(entry) for entry, _ in same}
+    recognised = {ref for _, ref in same}
+    looking = [entry for entry in entries if id(entry) not in matched]
+    unmatched = [envelope for envelope in listed if envelope.ref not in recognised]
+
+    dated = not _times_were_rewritten(unmatched, looking)
+    candidates: dict[object, list[Entry]] = defaultdict(list)
+    for entry in looking:
+        candidates[entry.identity.fingerprint, entry.received if dated else None].append(entry)
+    alike: dict[object, list[Envelope]] = defaultdict(list)
+    for envelope in unmatched:
+        alike[envelope.headers.fingerprint, envelope.received if dated else None].append(envelope)
+
+    new: list[Envelope] = []
+    doubtful: list[Envelope] = []
+    for look, envelopes in alike.items():
+        # Two different strong ids are two different mails, however alike they look.
+        known = [e for e in candidates[look] if not (e.identity.strong and all(one.strong_id for one in envelopes))]
+        if not known:
+            new += envelopes
+        elif _tellable(known, envelopes):
+            same += zip(known, (envelope.ref for envelope in envelopes), strict=False)
+            new += envelopes[len(known) :]
+        else:
+            doubtful += envelopes
+
+    matched = {id(entry) for entry, _ in same}
+    lost = tuple(entry for entry in entries if id(entry) not in matched)
+    return Recognition(same=tuple(same), new=tuple(new), doubtful=tuple(doubtful), lost=lost)
+
+
+def _by_strong_id(listed: Sequence[Envelope], entries: Sequence[Entry]) -> list[tuple[Entry, MessageRef]]:
+    known: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.identity.strong:
+            known[entry.identity.strong].append(entry)
+    found: dict[str, list[Envelope]] = defaultdict(list)
+    for envelope in listed:
+        if envelope.strong_id:
+            found[envelope.strong_id].append(envelope)
+    return [
+        (known[strong][0], envelopes[0].ref)
+        for strong, envelopes in found.items()
+        if len(known[strong]) == len(envelopes) == 1
+    ]
+
+
+def _times_were_rewritten(listed: Sequence[Envelope], entries: Sequence[Entry]) -> bool:
+    """Whether the server gave every mail a new time of receipt when it renumbered them.
+
+    Believed only where several mails that are unmistakable otherwise all have another time than before: one or two
+    might as well be copies that arrived later.
+    """
+    before: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        before[entry.identity.fingerprint].append(entry)
+    after: dict[str, list[Envelope]] = defaultdict(list)
+    for envelope in listed:
+        after[envelope.headers.fingerprint].append(envelope)
+    pairs = [(before[look][0], its[0]) for look, its in after.items() if len(its) == 1 and len(before[look]) == 1]
+    return len(pairs) >= EVIDENCE and all(entry.received != envelope.received for entry, envelope in pairs)
+
+
+def _tellable(entries: Sequence[Entry], envelopes: Sequence[Envelope]) -> bool:
+    """Whether any pairing of these look-alikes is as good as the right one.
+
+    One with one is.  Several are if all entries are at the same point, for then it does not matter which is which; but
+    one mail too many might be the one that was never seen, and must not pass for one that was stored.
+    """
+    if len(entries) == len(envelopes) == 1:
+        return True
+    likes = {_LIKE[entry.stage] for entry in entries}
+    return len(likes) == 1 and (len(envelopes) <= len(entries) or likes == {"open"})

@@ -1,0 +1,271 @@
+"""The memory twin of the store: every method one transaction over dictionaries, under one lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from threading import RLock
+
+import attrs
+
+from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion
+from maildaemon_core.message import FolderRef, Identity, MailboxId, MessageRef
+from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo, SweepReport, SweepState
+from maildaemon_core.ports import Configuration, FolderState, Holder
+from maildaemon_core.progress import Entry, EntryId, Role, Stage
+from maildaemon_core.testing.faults import Fuse
+
+Slot = tuple[EntryId, tuple[tuple[str, str], Role, int]]
+
+
+@attrs.define
+class _Held:
+    token: int = 0
+    owner: str = ""
+    until: datetime | None = None
+    next_due: datetime | None = None
+    report: SweepReport | None = None
+    last_success: datetime | None = None
+    failing_since: datetime | None = None
+
+
+class MemoryStore:
+    """A store that outlives those that use it; ``clock`` decides when a lease is over."""
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), fuse: Fuse | None = None) -> None:
+        self._clock = clock
+        self.fuse = fuse or Fuse()
+        self._lock = RLock()
+        self._configurations: dict[MailboxId, Configuration] = {}
+        self._held: dict[MailboxId, _Held] = {}
+        self._folders: dict[tuple[MailboxId, FolderRef], FolderState] = {}
+        self._entries: dict[EntryId, Entry] = {}
+        self._refs: dict[tuple[MailboxId, MessageRef], EntryId] = {}
+        self._paths: dict[tuple[str, str], Slot] = {}
+        self._last_id = 0
+
+    def save(self, configuration: Configuration, *, expected: int | None = None) -> Configuration:
+        with self._lock:
+            before = self._configurations.get(configuration.id)
+            version = before.version if before else 0
+            if expected is not None and expected != version:
+                raise StaleVersion(f"{configuration.name} is at version {version}, not {expected}", remedy="read it again")
+            if before and (before.name, before.document) == (configuration.name, configuration.document):
+                return before
+            now = self._clock()
+            created = before.created if before else now
+            saved = attrs.evolve(configuration, version=version + 1, created=created, changed=now)
+            self._configurations[configuration.id] = saved
+            return saved
+
+    def configuration(self, mailbox: MailboxId) -> Configuration | None:
+        with self._lock:
+            return self._configurations.get(mailbox)
+
+    def configurations(self) -> Sequence[Configuration]:
+        with self._lock:
+            return sorted(self._configurations.values(), key=lambda configuration: configuration.name)
+
+    def drop(self, mailbox: MailboxId, *, forget: bool = False) -> None:
+        with self._lock:
+            self._configurations.pop(mailbox, None)
+            if forget:
+                gone = {id_ for id_, entry in self._entries.items() if entry.mailbox == mailbox}
+                self._entries = {id_: entry for id_, entry in self._entries.items() if id_ not in gone}
+                self._refs = {ref: id_ for ref, id_ in self._refs.items() if id_ not in gone}
+                self._paths = {path: slot for path, slot in self._paths.items() if slot[0] not in gone}
+                self._folders = {key: state for key, state in self._folders.items() if key[0] != mailbox}
+
+    def lease(self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None) -> MemoryLease | None:
+        self.fuse.tick("store.lease")
+        with self._lock:
+            held = self._held.setdefault(mailbox, _Held())
+            now = self._clock()
+            present = self.holder(mailbox)
+            if present is not None and (over is None or (over.owner, over.token) != (present.owner, present.token)):
+                return None
+            held.token += 1
+            held.owner, held.until = owner, now + timedelta(seconds=seconds)
+            return MemoryLease(self, mailbox, held.token)
+
+    def holder(self, mailbox: MailboxId) -> Holder | None:
+        with self._lock:
+            held = self._held.get(mailbox)
+            if held is None or held.until is None or held.until <= self._clock():
+                return None
+            return Holder(owner=held.owner, token=held.token, until=held.until)
+
+    def entries(self, query: EntryQuery) -> EntryPage:
+        with self._lock:
+            found = [
+                entry
+                for id_, entry in sorted(self._entries.items(), reverse=True)
+                if (query.before is None or id_ < query.before) and query.matches(entry)
+            ]
+        page = tuple(found[: query.limit])
+        return EntryPage(entries=page, next=page[-1].id if len(found) > len(page) else None)
+
+    def infos(self) -> Sequence[MailboxInfo]:
+        with self._lock:
+            return [self._info(configuration) for configuration in self.configurations()]
+
+    def close(self) -> None:
+        pass
+
+    def all(self) -> Sequence[Entry]:
+        """Every entry by id, for tests."""
+        with self._lock:
+            return [entry for _, entry in sorted(self._entries.items())]
+
+    def _info(self, configuration: Configuration) -> MailboxInfo:
+        held = self._held.get(configuration.id, _Held())
+        holder = self.holder(configuration.id)
+        backlog = Counter(
+            entry.ref.folder for entry in self._entries.values() if entry.mailbox == configuration.id and entry.open
+        )
+        document = configuration.document
+        return MailboxInfo(
+            mailbox=configuration.id,
+            name=configuration.name,
+            address=document.get("mailbox") or document.get("username") or configuration.name,
+            active=bool(document.get("active", True)),
+            report=held.report,
+            last_success=held.last_success,
+            failing_since=held.failing_since,
+            next_due=held.next_due,
+            held_by=holder.owner if holder else None,
+            backlog=dict(backlog),
+        )
+
+
+class MemoryLease:
+    """A lease on one mailbox of a ``MemoryStore``."""
+
+    def __init__(self, store: MemoryStore, mailbox: MailboxId, token: int) -> None:
+        self._store = store
+        self._mailbox = mailbox
+        self._token = token
+
+    @property
+    def mailbox(self) -> MailboxId:
+        return self._mailbox
+
+    @property
+    def token(self) -> int:
+        return self._token
+
+    def folder(self, folder: FolderRef) -> FolderState | None:
+        with self._store._lock:
+            return self._store._folders.get((self._mailbox, folder))
+
+    def known(self, identities: Sequence[Identity]) -> Sequence[Entry]:
+        prints = {identity.fingerprint for identity in identities}
+        strong = {identity.strong for identity in identities if identity.strong}
+        return [e for e in self._mine() if e.identity.fingerprint in prints or e.identity.strong in strong]
+
+    def unsettled_refs(self, folder: FolderRef) -> Sequence[Entry]:
+        return [entry for entry in self._mine() if entry.open and entry.ref.folder == folder]
+
+    def admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> Sequence[Entry]:
+        store = self._store
+        store.fuse.tick("store.admit")
+        new: list[Entry] = []
+        with store._lock:
+            self._check()
+            changed = [entry for entry in entries if entry.id is not None]
+            self._reserve(changed)
+            for entry in changed:
+                self._write(entry)
+            for entry in entries:
+                if entry.id is None and (entry.mailbox, entry.ref) not in store._refs:
+                    store._last_id += 1
+                    entry = attrs.evolve(entry, id=EntryId(store._last_id))  # noqa: PLW2901
+                    self._write(entry)
+                    new.append(entry)
+            store._folders[(self._mailbox, folder)] = state
+        store.fuse.tick("store.admitted")
+        return new
+
+    def due(
+        self, stages: Collection[Stage], now: datetime, *, after: EntryId | None = None, limit: int
+    ) -> Sequence[Entry]:
+        found = [
+            entry
+            for entry in self._mine()
+            if entry.stage in stages
+            and entry.due_at is not None
+            and entry.due_at <= now
+            and (after is None or (entry.id or 0) > after)
+        ]
+        return found[:limit]
+
+    def in_hand(self) -> Sequence[Entry]:
+        return [entry for entry in self._mine() if entry.in_hand]
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        self._store.fuse.tick("store.record")
+        with self._store._lock:
+            self._check()
+            self._reserve(entries)
+            for entry in entries:
+                self._write(entry)
+        self._store.fuse.tick("store.recorded")
+
+    def renew(self, seconds: float) -> None:
+        with self._store._lock:
+            self._check().until = self._store._clock() + timedelta(seconds=seconds)
+
+    def give_back(self, next_due: datetime, report: SweepReport | None = None) -> None:
+        self._store.fuse.tick("store.give_back")
+        with self._store._lock:
+            held = self._check()
+            held.until, held.owner, held.next_due = None, "", next_due
+            held.token += 1  # so that what this lease still wants to write is void
+            if report is not None:
+                held.report = report
+                if report.state is SweepState.DONE:
+                    held.last_success, held.failing_since = report.ended, None
+                else:
+                    held.failing_since = held.failing_since or report.started
+
+    def _mine(self) -> list[Entry]:
+        with self._store._lock:
+            return [e for _, e in sorted(self._store._entries.items()) if e.mailbox == self._mailbox]
+
+    def _check(self) -> _Held:
+        held = self._store._held[self._mailbox]
+        if held.token != self._token:
+            raise LeaseLost(f"the lease of mailbox {self._mailbox} has passed to another worker")
+        return held
+
+    def _reserve(self, entries: Sequence[Entry]) -> None:
+        """All paths of these entries, or ``PathsTaken``; a path that one of them no longer names is free again."""
+        paths = dict(self._store._paths)
+        written = {entry.id for entry in entries}
+        for path, slot in list(paths.items()):
+            if slot[0] in written:
+                del paths[path]
+        taken = set()
+        for entry in entries:
+            for artifact in entry.artifacts:
+                path = (artifact.place, artifact.path)
+                if path in paths:
+                    taken.add(path)
+                paths[path] = (_id(entry), artifact.slot)
+        if taken:
+            raise PathsTaken(frozenset(taken))
+        self._store._paths = paths
+
+    def _write(self, entry: Entry) -> None:
+        id_ = _id(entry)
+        before = self._store._entries.get(id_)
+        if before is not None:
+            self._store._refs.pop((before.mailbox, before.ref), None)
+        self._store._entries[id_] = entry
+        self._store._refs[(entry.mailbox, entry.ref)] = id_
+
+
+def _id(entry: Entry) -> EntryId:
+    assert entry.id is not None, "only entries that were admitted can be written"
+    return entry.id
