@@ -399,11 +399,13 @@ class SecretReader(Protocol):
 
 
 Settings = TypeVar("Settings")
-Port = TypeVar("Port", covariant=True)
+Port_co = TypeVar("Port_co", covariant=True)
+
+_ORDINARY = KindFacts()
 
 
 @attrs.frozen(kw_only=True)
-class Kind(Generic[Settings, Port]):
+class Kind(Generic[Settings, Port_co]):
     """The one value that a plug-in hands over.
 
     ``settings`` is a closed attrs class: what may stand under ``options``.  ``open`` is called as
@@ -416,8 +418,8 @@ class Kind(Generic[Settings, Port]):
     """
 
     settings: type[Settings]
-    open: Callable[..., Port]
-    facts: KindFacts = KindFacts()
+    open: Callable[..., Port_co]
+    facts: KindFacts = _ORDINARY
     problems: Callable[[Any, Settings], Sequence[Problem]] = lambda options, settings: ()
 
 

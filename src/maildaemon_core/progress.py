@@ -340,7 +340,7 @@ class NoSuchStep(Exception):
         super().__init__(f"{type(happening).__name__} cannot happen to a mail that is {entry.stage}")
 
 
-def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:
+def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa: PLR0912  (one branch for each happening)
     """The entry after ``happening``.  Raises ``NoSuchStep`` for what the table does not allow."""
     stage = STEPS[entry.stage].get(type(happening))
     if stage is None:

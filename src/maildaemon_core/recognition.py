@@ -48,28 +48,37 @@ def recognise(listed: Sequence[Envelope], remembered: Iterable[Entry]) -> Recogn
     believed without.  Never two mails to one entry: that would take a mail for stored that is not.
     """
     entries = list(remembered)
-    same = _by_strong_id(listed, entries)
-    matched = {id(entry) for entry, _ in same}
-    recognised = {ref for _, ref in same}
-    looking = [entry for entry in entries if id(entry) not in matched]
-    unmatched = [envelope for envelope in listed if envelope.ref not in recognised]
+    promised = {envelope.strong_id for envelope in listed} & {entry.identity.strong for entry in entries} - {None}
+    looking = [entry for entry in entries if entry.identity.strong not in promised]
+    unmatched = [envelope for envelope in listed if envelope.strong_id not in promised]
 
     dated = not _times_were_rewritten(unmatched, looking)
     candidates: dict[object, list[Entry]] = defaultdict(list)
+    alike: dict[object, list[Envelope]] = defaultdict(list)
+    # Copies of one mail may share their strong id (RFC 8474 §4): those of one id are look-alikes, too.
+    for entry in entries:
+        if entry.identity.strong in promised:
+            candidates[entry.identity.strong].append(entry)
+    for envelope in listed:
+        if envelope.strong_id in promised:
+            alike[envelope.strong_id].append(envelope)
     for entry in looking:
         candidates[entry.identity.fingerprint, entry.received if dated else None].append(entry)
-    alike: dict[object, list[Envelope]] = defaultdict(list)
     for envelope in unmatched:
         alike[envelope.headers.fingerprint, envelope.received if dated else None].append(envelope)
 
+    same: list[tuple[Entry, MessageRef]] = []
     new: list[Envelope] = []
     doubtful: list[Envelope] = []
     for look, envelopes in alike.items():
         # Two different strong ids are two different mails, however alike they look.
-        known = [e for e in candidates[look] if not (e.identity.strong and all(one.strong_id for one in envelopes))]
+        strong = {one.strong_id for one in envelopes}
+        known = [e for e in candidates[look] if not e.identity.strong or strong & {None, e.identity.strong}]
+        theirs = {entry.identity.strong for entry in known}
+        apart = strong - theirs - {None} and theirs - strong - {None}
         if not known:
             new += envelopes
-        elif _tellable(known, envelopes):
+        elif not apart and _tellable(known, envelopes):
             same += zip(known, (envelope.ref for envelope in envelopes), strict=False)
             new += envelopes[len(known) :]
         else:
@@ -78,22 +87,6 @@ def recognise(listed: Sequence[Envelope], remembered: Iterable[Entry]) -> Recogn
     matched = {id(entry) for entry, _ in same}
     lost = tuple(entry for entry in entries if id(entry) not in matched)
     return Recognition(same=tuple(same), new=tuple(new), doubtful=tuple(doubtful), lost=lost)
-
-
-def _by_strong_id(listed: Sequence[Envelope], entries: Sequence[Entry]) -> list[tuple[Entry, MessageRef]]:
-    known: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.identity.strong:
-            known[entry.identity.strong].append(entry)
-    found: dict[str, list[Envelope]] = defaultdict(list)
-    for envelope in listed:
-        if envelope.strong_id:
-            found[envelope.strong_id].append(envelope)
-    return [
-        (known[strong][0], envelopes[0].ref)
-        for strong, envelopes in found.items()
-        if len(known[strong]) == len(envelopes) == 1
-    ]
 
 
 def _times_were_rewritten(listed: Sequence[Envelope], entries: Sequence[Entry]) -> bool:

@@ -46,8 +46,8 @@ def after_failure(entry: Entry, trouble: Trouble, *, now: datetime) -> Faltered 
     if not trouble.transient or attempts >= MAX_ATTEMPTS:
         return GaveUp(trouble)
     wait = wait_after(attempts, seed=entry.key)
-    if trouble.retry_after is not None:
-        wait = max(wait, min(timedelta(seconds=max(trouble.retry_after, 0)), LONGEST_WAIT))
+    if trouble.retry_after is not None and trouble.retry_after > 0:  # whatever a server says: no number, or for ever
+        wait = max(wait, timedelta(seconds=min(trouble.retry_after, LONGEST_WAIT.total_seconds())))
     return Faltered(trouble, now + wait)
 
 
@@ -56,9 +56,12 @@ def due_watches(
 ) -> tuple[Watch, ...]:
     """The mailboxes to be swept now: those waiting longest first, none that is being swept, never more than are
     free."""
-    due = [watch for watch in watches if watch.due_at <= now and watch.mailbox not in busy]
-    due.sort(key=lambda watch: (watch.due_at, watch.mailbox))
-    return tuple(due[: max(free, 0)])
+    due = sorted(
+        (watch for watch in watches if watch.due_at <= now and watch.mailbox not in busy),
+        key=lambda watch: (watch.due_at, watch.mailbox),
+    )
+    once = {watch.mailbox: watch for watch in reversed(due)}  # its longest waiting one
+    return tuple(watch for watch in due if once[watch.mailbox] is watch)[: max(free, 0)]
 
 
 def next_watch(watch: Watch, *, failed: bool, now: datetime) -> Watch:

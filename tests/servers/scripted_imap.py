@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import threading
 import time
 from collections import defaultdict, deque
@@ -48,9 +49,10 @@ def drip(data: bytes, *, every: float) -> Callable[[Conversation], None]:
 
 
 class ScriptedImap:
-    """Plain text on ``port`` of 127.0.0.1.  ``lines`` holds what clients sent, without tags; ``connections`` counts them.
+    """Plain text on ``port`` of 127.0.0.1.
 
-    ``mails`` are by UID, and change when commands change them; ``flags`` as well.
+    ``lines`` holds what clients sent, without tags; ``connections`` counts them.  ``mails`` are by UID, and change when
+    commands change them; ``flags`` as well.  ``context``: TLS from the first byte, or after STARTTLS with ``starttls``.
     """
 
     def __init__(
@@ -60,7 +62,11 @@ class ScriptedImap:
         capabilities: str = "IMAP4rev1 UIDPLUS MOVE",
         uidvalidity: int = 7,
         greeting: bytes = b"* OK scripted\r\n",
+        context: ssl.SSLContext | None = None,
+        starttls: bool = False,
     ) -> None:
+        self.context = context
+        self.starttls = starttls
         self.mails = dict(mails or {})
         self.flags: dict[int, set[str]] = defaultdict(set)
         self.moved: dict[str, list[bytes]] = {}
@@ -135,9 +141,12 @@ class Conversation:
             self._client.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError), self._client, self._file:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.callback(self._shut)  # whatever they are by then
+            if self.server.context is not None and not self.server.starttls:
+                self.secure(self.server.context)
             self.send(self.server.greeting)
-            for raw in self._file:
+            while raw := self._file.readline():
                 tag, _, line = raw.rstrip(b"\r\n").partition(b" ")
                 self.tag, self.line = tag, line.decode("latin-1")
                 self.server.lines.append(self.line)
@@ -148,7 +157,20 @@ class Conversation:
                     else:
                         step(self)
 
+    def _shut(self) -> None:
+        self._file.close()
+        self._client.close()
+
+    def secure(self, context: ssl.SSLContext) -> None:
+        self._file.close()
+        self._client = context.wrap_socket(self._client, server_side=True)
+        self._file = self._client.makefile("rb")
+
     def behave(self) -> None:
+        if self.line.upper() == "STARTTLS" and self.server.context is not None:
+            self.send(OK)
+            self.secure(self.server.context)
+            return
         for piece in self._answer(self.line.split()):
             self.send(piece)
         self.send(OK)

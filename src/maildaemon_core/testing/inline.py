@@ -17,6 +17,6 @@ class Inline(Executor):
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (it comes out of the future)
             future.set_exception(error)
         return future

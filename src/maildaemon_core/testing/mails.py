@@ -175,7 +175,7 @@ _TYPES = st.sampled_from(
 _PAYLOADS = st.one_of(
     st.just(b""),
     st.binary(max_size=200),
-    st.binary(min_size=1, max_size=40).map(lambda data: data * 500),
+    st.binary(min_size=1, max_size=40).map(lambda data: data * 50),
     st.text(max_size=200).map(str.encode),
     st.sampled_from(
         (b"\r\n", b"\n", b"--", b"--\r\n--\r\n", b"a\r\n--b--\r\n", b"=\r\n=3D=", b"From me\r\n", b" \t\r\n")
@@ -230,7 +230,7 @@ def _bodies(draw: st.DrawFn) -> bytes:
 def _trees(draw: st.DrawFn, depth: int = 3) -> tuple[bytes, tuple[Named, ...]]:
     branches = st.deferred(lambda: _trees(depth - 1)) if depth > 1 else st.nothing()
     leaf = _attachments().map(lambda made: (made[0], (made[1],)))
-    children = draw(st.lists(st.one_of(leaf, branches, _nested_mails()), max_size=3))
+    children = draw(st.lists(st.one_of(leaf, branches, _nested_mails()), min_size=1, max_size=3))
     body = draw(_bodies())
     loose = st.sampled_from((b"", b"This is a multi-part message in MIME format.\r\n", b"--\r\n-- not a delimiter"))
     raw = _multipart("mixed", (body, *(part for part, _ in children)), preamble=draw(loose), epilogue=draw(loose))

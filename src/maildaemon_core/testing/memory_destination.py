@@ -130,7 +130,7 @@ class MemoryDestination:
             return Trouble(error="DestinationFull", message=f"no room left at {self._place}", remedy="make room")
         try:
             data = b"".join(put.content.chunks())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever a content raises)
             return Trouble(error=type(error).__name__, message=f"the content cannot be read: {error}")
         with self._lock:
             if batch not in self.staging:

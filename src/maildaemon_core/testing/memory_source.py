@@ -89,7 +89,7 @@ class MemoryServer:
             self._clock += 1
             mail.received = EPOCH + timedelta(minutes=self._clock)
         box.uidvalidity += 1
-        box.mails = {uid: mail for uid, mail in enumerate(mails, start=1)}
+        box.mails = dict(enumerate(mails, start=1))
         box.next_uid = len(mails) + 1
 
     def contents(self, folder: str = INBOX) -> list[bytes]:

@@ -50,7 +50,9 @@ class MemoryStore:
             before = self._configurations.get(configuration.id)
             version = before.version if before else 0
             if expected is not None and expected != version:
-                raise StaleVersion(f"{configuration.name} is at version {version}, not {expected}", remedy="read it again")
+                raise StaleVersion(
+                    f"{configuration.name} is at version {version}, not {expected}", remedy="read it again"
+                )
             if before and (before.name, before.document) == (configuration.name, configuration.document):
                 return before
             now = self._clock()
@@ -77,7 +79,9 @@ class MemoryStore:
                 self._paths = {path: slot for path, slot in self._paths.items() if slot[0] not in gone}
                 self._folders = {key: state for key, state in self._folders.items() if key[0] != mailbox}
 
-    def lease(self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None) -> MemoryLease | None:
+    def lease(
+        self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None
+    ) -> MemoryLease | None:
         self.fuse.tick("store.lease")
         with self._lock:
             held = self._held.setdefault(mailbox, _Held())

@@ -15,6 +15,7 @@ Each test gets a mailbox of its own that is empty.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import ClassVar, Protocol
 
 import pytest
@@ -106,8 +107,7 @@ class SourceConformance:
         assert headers.from_.startswith("Jörg")
         assert headers.message_id == "<1@conformance.example>"
         assert envelope.ref.folder == self.folder
-        assert envelope.received.utcoffset() is not None
-        assert envelope.received.utcoffset() == envelope.received.utcoffset() * 0, "received is in UTC"
+        assert envelope.received.utcoffset() == timedelta(0), "received is in UTC"
 
     def test_every_mail_is_listed_once_across_pages_oldest_first(self, post: Post, open_source: OpenSource) -> None:
         self._plant(post, range(7))
@@ -115,13 +115,13 @@ class SourceConformance:
             for limit in (1, 2, 3, 7, 100):
                 envelopes, _ = self._all(source, None, limit=limit)
                 assert _subjects(envelopes) == [f"number {number}" for number in range(7)]
-                assert len(set(_refs(envelopes))) == 7
+                assert len(set(_refs(envelopes))) == len(envelopes)
 
     def test_no_page_is_longer_than_asked_for(self, post: Post, open_source: OpenSource) -> None:
         self._plant(post, range(5))
         with open_source() as source:
             page = source.list_since(self.folder, None, limit=2)
-        assert len(page.envelopes) <= 2
+        assert _subjects(page.envelopes) == ["number 0", "number 1"][: len(page.envelopes)]
         assert page.more
 
     def test_the_same_cursor_gives_the_same_mails_again(self, post: Post, open_source: OpenSource) -> None:
@@ -150,7 +150,7 @@ class SourceConformance:
             page = source.list_since(self.folder, cursor, limit=10)
             last = source.list_since(self.folder, page.cursor, limit=10)
         assert page.envelopes == last.envelopes == ()
-        assert not (page.more or page.renumbered or last.renumbered)
+        assert (page.more, page.renumbered, last.more, last.renumbered) == (False, False, False, False)
 
     def test_a_mail_that_arrives_later_is_behind_any_cursor_given_out_before(
         self, post: Post, open_source: OpenSource
@@ -202,7 +202,7 @@ class SourceConformance:
         with open_source() as source:
             page = source.list_since(self.folder, Cursor("made by another kind of source"), limit=10)
         assert page.renumbered
-        assert len(page.envelopes) == 3
+        assert _subjects(page.envelopes) == ["number 0", "number 1", "number 2"]
 
     def test_a_renumbering_is_told_and_the_folder_listed_anew(self, post: Post, open_source: OpenSource) -> None:
         self._can_be_renumbered()
@@ -297,7 +297,7 @@ class SourceConformance:
         before = post.peek(self.folder)
         with open_source() as source:
             refs = _refs(self._all(source, None)[0])
-            assert len(list(source.fetch(refs))) == 3
+            assert {type(each) for each in source.fetch(refs)} == {Fetched}
             source.folders()
             source.check([self.folder], DELETE)
         assert post.peek(self.folder) == before
@@ -378,9 +378,7 @@ class SourceConformance:
         assert answers == {known[0].ref: Settled(gone=True), known[1].ref: Settled()}
 
     @pytest.mark.parametrize("action", [Action.DELETE, Action.SEEN, Action.MOVE])
-    def test_after_a_renumbering_nothing_is_touched(
-        self, post: Post, open_source: OpenSource, action: Action
-    ) -> None:
+    def test_after_a_renumbering_nothing_is_touched(self, post: Post, open_source: OpenSource, action: Action) -> None:
         self._can(action)
         self._can_be_renumbered()
         self._plant(post, range(2))

@@ -261,7 +261,7 @@ class StoreConformance(LeaseConformance):
         assert known() == []
         assert known(Identity("d"), *(Identity(f"n{at}", f"s{at}") for at in range(3000))) == [4]
 
-    def test_people_find_entries(self, store: Store, lease: Lease, mailbox: MailboxId, query: EntryQuery) -> None:
+    def test_people_find_entries(self, store: Store, lease: Lease, mailbox: MailboxId) -> None:
         subjects = ["Große Straße 1", "große strasse 2", "100%_ sure", "100 % sure", "nul\0and more", "İstanbul"]
         senders = ["büro@firma.de", "BÜRO@firma.de", "a_b@firma.de"]
         refused = Trouble(error="LoginRefused", message="no")

@@ -1,0 +1,125 @@
+"""What works with a mailbox, what does not, and what to do about it; nothing is changed by looking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from maildaemon_adapters.imap.session import Session
+from maildaemon_adapters.imap.translate import for_people
+from maildaemon_adapters.imap.wire import Refused, Unparsable
+from maildaemon_core.errors import FolderMissing
+from maildaemon_core.message import FolderRef
+from maildaemon_core.options import Action, Aftercare
+from maildaemon_core.ports import Finding, Level
+
+_WORDS = {Action.SEEN: "marked as seen", Action.MOVE: "moved", Action.DELETE: "deleted"}
+
+_RIGHTS = {Action.SEEN: ("s",), Action.MOVE: ("td", "ed"), Action.DELETE: ("td", "ed")}
+"""RFC 4314 §4: one letter of each is needed; ``d`` is what older servers (RFC 2086) have instead."""
+
+
+def findings(session: Session, folders: Sequence[FolderRef], care: Aftercare, *, server: str) -> Sequence[Finding]:
+    """As ``MailSource.check``; the login has worked, or there would be no session."""
+    with session.translated("looking at the folders"):
+        return [
+            Finding(level=Level.FINE, subject="login", message=f"works: {server}"),
+            *(finding for folder in folders for finding in _folder(session, folder, care)),
+            *_abilities(session, care),
+            *(_target(session, FolderRef(care.folder or ""), folders) if care.action is Action.MOVE else ()),
+        ]
+
+
+def _folder(session: Session, folder: FolderRef, care: Aftercare) -> Iterator[Finding]:
+    subject = f"folder {folder}"
+    try:
+        opened = session.open(folder)
+    except FolderMissing as error:
+        there = ", ".join(sorted(name for _, _, name in session.connection.listed())[:20])
+        yield Finding(
+            level=Level.FAULT, subject=subject, message=error.message, remedy=f"{error.remedy}; there are: {there}"
+        )
+        return
+    except Refused as error:
+        yield Finding(
+            level=Level.FAULT,
+            subject=subject,
+            message=f"cannot be opened: {for_people(str(error))}",
+            remedy="look at it with a mail program, and at the rights of this account",
+        )
+        return
+    mails = "1 mail" if opened.exists == 1 else f"{opened.exists} mails"
+    yield Finding(level=Level.FINE, subject=subject, message=f"can be read; {mails}")
+    if care.action is not Action.KEEP:
+        yield from _rights(session, folder, care)
+
+
+def _rights(session: Session, folder: FolderRef, care: Aftercare) -> Iterator[Finding]:
+    if "ACL" not in session.abilities:
+        return  # nothing but an attempt would tell
+    subject = f"rights in {folder}"
+    try:
+        rights = session.connection.rights(folder)
+    except (Refused, Unparsable):
+        return
+    lacking = [letters[0] for letters in _RIGHTS[care.action] if not set(letters) & set(rights)]
+    if lacking:
+        yield Finding(
+            level=Level.FAULT,
+            subject=subject,
+            message=f"mails may not be {_WORDS[care.action]}: the account lacks {', '.join(lacking)} (it has {rights})",
+            remedy="give it these rights (ACL, RFC 4314), or do without this aftercare",
+        )
+    else:
+        yield Finding(level=Level.FINE, subject=subject, message=f"mails may be {_WORDS[care.action]} ({rights})")
+
+
+def _abilities(session: Session, care: Aftercare) -> Iterator[Finding]:
+    uidplus, move = "UIDPLUS" in session.abilities, "MOVE" in session.abilities
+    if (care.action is Action.DELETE and not uidplus) or (care.action is Action.MOVE and not (uidplus or move)):
+        yield Finding(
+            level=Level.FAULT,
+            subject="aftercare",
+            message=f"the server has no UIDPLUS (RFC 4315), so single mails cannot be {_WORDS[care.action]} safely",
+            remedy="do without this aftercare (afterStore: seen works), or use another server",
+        )
+    elif care.action is Action.MOVE and not move:
+        yield Finding(
+            level=Level.WARNING,
+            subject="aftercare",
+            message="the server has no MOVE (RFC 6851): mails are copied and then deleted",
+            remedy="nothing to do; a power cut between the two can leave a mail in both folders",
+        )
+    elif care.action is not Action.KEEP:
+        yield Finding(level=Level.FINE, subject="aftercare", message=f"the server lets mails be {_WORDS[care.action]}")
+
+
+def _target(session: Session, target: FolderRef, folders: Sequence[FolderRef]) -> Iterator[Finding]:
+    subject = f"target {target}"
+    connection = session.connection
+    if any(target == folder or target.upper() == folder.upper() == "INBOX" for folder in folders):
+        yield Finding(level=Level.FAULT, subject=subject, message="is watched itself", remedy="move to another folder")
+        return
+    found = connection.listed(target)
+    if found:
+        if any("\\noselect" in {each.lower() for each in attributes} for attributes, _, _ in found):
+            yield Finding(
+                level=Level.FAULT,
+                subject=subject,
+                message="only holds other folders",
+                remedy="name one that can hold mails",
+            )
+        else:
+            yield Finding(level=Level.FINE, subject=subject, message="exists")
+        return
+    separator = next((each for _, each, _ in connection.listed(FolderRef("INBOX"))), "")
+    prefixes = connection.prefixes() if "NAMESPACE" in session.abilities else [""]
+    if separator and separator != "/" and "/" in target:
+        message, remedy = f"this server separates folders by {separator!r}, not by '/'", f"write {separator}"
+    elif prefixes and not any(target.startswith(prefix) for prefix in prefixes):
+        message, remedy = f"our folders begin with {prefixes[0]!r} on this server", f"write {prefixes[0]}{target}"
+    else:
+        yield Finding(
+            level=Level.FINE, subject=subject, message="does not exist yet; it is made when the first mail is moved"
+        )
+        return
+    yield Finding(level=Level.WARNING, subject=subject, message=message, remedy=remedy)

@@ -1,0 +1,117 @@
+"""A session that outlives its connection: it connects anew when needed, and knows which folder is open and how."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+
+from maildaemon_adapters.imap.login import log_in, port_of
+from maildaemon_adapters.imap.settings import ImapSettings
+from maildaemon_adapters.imap.translate import for_people, is_temporary, response
+from maildaemon_adapters.imap.wire import Broken, Connection, Opened, Refused, Unparsable
+from maildaemon_core.errors import FolderMissing, SourceUnavailable
+from maildaemon_core.message import FolderRef
+from maildaemon_core.options import MailboxOptions
+
+
+class Renumbered(Exception):
+    """The folder has another UIDVALIDITY than the references that are at hand."""
+
+
+class Session:
+    """Logged in when made.  ``Broken``, ``Refused`` and ``Unparsable`` pass through, unless within ``translated``."""
+
+    def __init__(self, options: MailboxOptions, settings: ImapSettings) -> None:
+        self._options = options
+        self._settings = settings
+        self._connection = log_in(options, settings)
+        self._folder: tuple[FolderRef, Opened, bool] | None = None
+        self.abilities = self._connection.abilities()
+
+    @property
+    def where(self) -> str:
+        return f"{self._options.host}:{port_of(self._options)}"
+
+    @property
+    def connection(self) -> Connection:
+        """One that is not known to be broken: a new one if need be.  Raises as ``log_in`` does."""
+        if not self._connection.usable:
+            self.drop()
+            self._connection = log_in(self._options, self._settings)
+            self.abilities = self._connection.abilities()
+        return self._connection
+
+    def drop(self) -> None:
+        """Ends the connection; the next command makes a new one."""
+        self._folder = None
+        self._connection.leave()
+
+    def open(self, folder: FolderRef, *, writable: bool = False) -> Opened:
+        """A fresh look at the folder.  Raises ``FolderMissing``, and ``Refused`` if it can be read but not written."""
+        connection = self.connection
+        self._folder = None
+        try:
+            opened = connection.open_folder(folder, writable=writable)
+        except Refused as error:
+            refused = str(error)
+        else:
+            if not opened.uidvalidity:
+                raise SourceUnavailable(
+                    f"{self.where} gives no UIDVALIDITY for {folder!r}: its mails cannot be told apart for sure",
+                    remedy="use another protocol for this server",
+                )
+            self._folder = (folder, opened, writable)
+            return opened
+        self._missing(folder, refused)
+        raise Refused(refused)
+
+    def at(self, folder: FolderRef, uidvalidity: str) -> Connection:
+        """The connection with this folder open for reading, under this UIDVALIDITY.  Raises ``Renumbered``."""
+        connection = self.connection
+        if self._folder is None or self._folder[0] != folder or self._folder[2]:
+            self.open(folder)
+        assert self._folder is not None
+        if self._folder[1].uidvalidity != uidvalidity:
+            raise Renumbered
+        return connection
+
+    def still_there(self, folder: FolderRef, uidvalidity: str, uids: Collection[int]) -> set[int]:
+        """Which of these a fresh look finds.  Raises ``Renumbered``."""
+        self.open(folder)
+        return self.at(folder, uidvalidity).those_there(uids)
+
+    def _missing(self, folder: FolderRef, refused: str) -> None:
+        """Raises what a refused folder means, unless it just may not be written."""
+        code, words = response(refused)
+        if is_temporary(refused):
+            raise SourceUnavailable(f"{self.where} does not open {folder!r} at present: {for_people(refused)}")
+        found = self._connection.listed(folder)
+        attributes = {attribute.lower() for each, _, _ in found for attribute in each}
+        if code == "NONEXISTENT" or not found or "\\nonexistent" in attributes:
+            raise FolderMissing(
+                f"there is no folder {folder!r} at {self.where}", remedy="create it, or correct folders"
+            )
+        if "\\noselect" in attributes:
+            raise FolderMissing(f"{folder!r} at {self.where} only holds other folders", remedy="correct folders")
+        if code == "NOPERM":
+            raise FolderMissing(
+                f"{folder!r} at {self.where} may not be opened: {for_people(words)}",
+                remedy="give this account the right to read it",
+            )
+
+    @contextlib.contextmanager
+    def translated(self, doing: str) -> Iterator[None]:
+        """What goes wrong in here as ``SourceUnavailable``; ``doing`` says what was tried."""
+        try:
+            yield
+        except Broken as error:
+            reason = f"the connection broke: {for_people(str(error))}"
+        except Unparsable as error:
+            reason = for_people(str(error))
+        except Renumbered:
+            reason = "the folder was renumbered at this moment"
+        except Refused as error:
+            reason = f"the server refuses: {for_people(str(error))}"
+        else:
+            return
+        raise SourceUnavailable(f"{doing} at {self.where}: {reason}", remedy="it will be tried again")

@@ -1,0 +1,47 @@
+"""What an operator can set for the kind ``imap`` beyond the options that all mailboxes have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import attrs
+
+from maildaemon_core.errors import Problem
+from maildaemon_core.options import MailboxOptions, one_line, within
+
+
+@attrs.frozen(kw_only=True)
+class ImapSettings:
+    """The kind's own settings, under ``options``.
+
+    ``connect_seconds``: how long name lookup's answer, TCP and TLS may take together for one address.
+    ``stall_seconds``: how long the server may send nothing at all while an answer is awaited.
+    ``command_seconds``: how long a command may take; every byte that arrives adds to it, so that a large mail may take
+    long and a server that drips may not.
+    ``ca_file``: certificates (PEM) that are trusted instead of the system's, for servers with a CA of their own; a full
+    path.
+    ``fetch_count``: how many mails one FETCH asks for.
+    """
+
+    connect_seconds: int = attrs.field(default=30, validator=within(1, 600))
+    stall_seconds: int = attrs.field(default=90, validator=within(1, 3600))
+    command_seconds: int = attrs.field(default=300, validator=within(1, 86400))
+    ca_file: str | None = attrs.field(default=None, validator=one_line)
+    fetch_count: int = attrs.field(default=50, validator=within(1, 100))
+
+
+def imap_problems(options: MailboxOptions, settings: ImapSettings) -> Sequence[Problem]:
+    """What this kind cannot do with, each with its place in the document."""
+    found = []
+    if options.app_only:
+        found.append(
+            Problem(
+                path="$.clientId", message="imap logs in with username and password only; an app registration cannot"
+            )
+        )
+    if settings.ca_file is not None and not PurePath(settings.ca_file).is_absolute():
+        found.append(
+            Problem(path="$.options.caFile", message="must be a full path, since a service may start anywhere")
+        )
+    return found
