@@ -9,14 +9,14 @@ from threading import RLock
 
 import attrs
 
-from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion
+from maildaemon_core.errors import InvalidOptions, LeaseLost, PathsTaken, Problem, StaleVersion
 from maildaemon_core.message import FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo, SweepReport, SweepState
 from maildaemon_core.ports import Configuration, FolderState, Holder
 from maildaemon_core.progress import Entry, EntryId, Role, Stage
 from maildaemon_core.testing.faults import Fuse
 
-Slot = tuple[EntryId, tuple[tuple[str, str], Role, int]]
+Slot = tuple[EntryId, Role, int]
 
 
 @attrs.define
@@ -49,6 +49,8 @@ class MemoryStore:
         with self._lock:
             before = self._configurations.get(configuration.id)
             version = before.version if before else 0
+            if any(c.name == configuration.name and c.id != configuration.id for c in self._configurations.values()):
+                raise InvalidOptions([Problem(path="$.name", message=f"{configuration.name!r} is another mailbox's")])
             if expected is not None and expected != version:
                 raise StaleVersion(
                     f"{configuration.name} is at version {version}, not {expected}", remedy="read it again"
@@ -78,6 +80,8 @@ class MemoryStore:
                 self._refs = {ref: id_ for ref, id_ in self._refs.items() if id_ not in gone}
                 self._paths = {path: slot for path, slot in self._paths.items() if slot[0] not in gone}
                 self._folders = {key: state for key, state in self._folders.items() if key[0] != mailbox}
+                if mailbox in self._held:
+                    self._held[mailbox] = _Held(token=self._held[mailbox].token + 1)
 
     def lease(
         self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None
@@ -179,14 +183,13 @@ class MemoryLease:
             self._check()
             changed = [entry for entry in entries if entry.id is not None]
             self._reserve(changed)
-            for entry in changed:
-                self._write(entry)
+            self._write(changed)
             for entry in entries:
                 if entry.id is None and (entry.mailbox, entry.ref) not in store._refs:
                     store._last_id += 1
-                    entry = attrs.evolve(entry, id=EntryId(store._last_id))  # noqa: PLW2901
-                    self._write(entry)
-                    new.append(entry)
+                    new.append(attrs.evolve(entry, id=EntryId(store._last_id)))
+                    self._write(new[-1:])
+            self._reserve(new)
             store._folders[(self._mailbox, folder)] = state
         store.fuse.tick("store.admitted")
         return new
@@ -212,8 +215,7 @@ class MemoryLease:
         with self._store._lock:
             self._check()
             self._reserve(entries)
-            for entry in entries:
-                self._write(entry)
+            self._write(entries)
         self._store.fuse.tick("store.recorded")
 
     def renew(self, seconds: float) -> None:
@@ -244,30 +246,28 @@ class MemoryLease:
         return held
 
     def _reserve(self, entries: Sequence[Entry]) -> None:
-        """All paths of these entries, or ``PathsTaken``; a path that one of them no longer names is free again."""
-        paths = dict(self._store._paths)
-        written = {entry.id for entry in entries}
-        for path, slot in list(paths.items()):
-            if slot[0] in written:
-                del paths[path]
+        """All paths of these entries, or ``PathsTaken``; what was reserved once stays so (law 3)."""
+        wanted: dict[tuple[str, str], Slot] = {}
         taken = set()
         for entry in entries:
             for artifact in entry.artifacts:
-                path = (artifact.place, artifact.path)
-                if path in paths:
+                path, slot = (artifact.place, artifact.path), (_id(entry), artifact.role, artifact.index)
+                if path in wanted or self._store._paths.get(path, slot) != slot:
                     taken.add(path)
-                paths[path] = (_id(entry), artifact.slot)
+                wanted[path] = slot
         if taken:
             raise PathsTaken(frozenset(taken))
-        self._store._paths = paths
+        self._store._paths.update(wanted)
 
-    def _write(self, entry: Entry) -> None:
-        id_ = _id(entry)
-        before = self._store._entries.get(id_)
-        if before is not None:
-            self._store._refs.pop((before.mailbox, before.ref), None)
-        self._store._entries[id_] = entry
-        self._store._refs[(entry.mailbox, entry.ref)] = id_
+    def _write(self, entries: Sequence[Entry]) -> None:
+        # All old references go before any new one comes: entries may take each other's.
+        for entry in entries:
+            before = self._store._entries.get(_id(entry))
+            if before is not None:
+                self._store._refs.pop((before.mailbox, before.ref), None)
+        for entry in entries:
+            self._store._entries[_id(entry)] = entry
+            self._store._refs[(entry.mailbox, entry.ref)] = _id(entry)
 
 
 def _id(entry: Entry) -> EntryId:

@@ -1,0 +1,279 @@
+"""How the values of the core become rows and come back: exactly, every field of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from maildaemon_adapters.sql import tables
+from maildaemon_adapters.sql.tables import storable
+from maildaemon_core.errors import Trouble
+from maildaemon_core.message import BatchId, FolderRef, Identity, MailboxId, MessageRef
+from maildaemon_core.monitoring import Counts, FolderReport, SweepReport, SweepState
+from maildaemon_core.options import Action, Aftercare
+from maildaemon_core.ports import Configuration
+from maildaemon_core.progress import Artifact, Entry, EntryId, Receipt, Role, Stage
+
+Row = Mapping[str, Any]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def moment(at: datetime) -> int:
+    """Microseconds since 1970, UTC.  A time without a zone is a mistake of the caller: raises TypeError."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def moment_or_none(at: datetime | None) -> int | None:
+    return None if at is None else (at - _EPOCH) // _MICROSECOND
+
+
+def at_moment(number: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=number)
+
+
+def at_moment_or_none(number: int | None) -> datetime | None:
+    return None if number is None else _EPOCH + timedelta(microseconds=number)
+
+
+def folded(text: str) -> str:
+    """Text as it is searched in: without case, and without NUL, at which databases stop reading."""
+    return storable(text).casefold().replace("\0", "\ufffd")
+
+
+# ------------------------------------------------------------------------------------------------------------ entries
+
+ENTRY_COLUMNS = tuple(column for column in tables.entry.c if not column.name.endswith("_folded"))
+
+
+def entry_row(entry: Entry) -> dict[str, Any]:
+    """The row of an entry without its ``id``, in the order of the table's columns."""
+    trouble = entry.trouble
+    sender = storable(entry.sender)
+    subject = storable(entry.subject)
+    return {
+        "mailbox": entry.mailbox,
+        "folder": storable(entry.ref.folder),
+        "uidvalidity": storable(entry.ref.uidvalidity),
+        "uid": storable(entry.ref.uid),
+        "fingerprint": entry.identity.fingerprint,
+        "strong": entry.identity.strong,
+        "key": entry.key,
+        "received": moment(entry.received),
+        "first_seen": moment(entry.first_seen),
+        "sender": sender,
+        "subject": subject,
+        "sender_folded": folded(sender),
+        "subject_folded": folded(subject),
+        "message_id": storable(entry.message_id),
+        "size": entry.size,
+        "stage": entry.stage.value,
+        "outcome": entry.outcome.value,
+        "due_at": moment_or_none(entry.due_at),
+        "attempts": entry.attempts,
+        "suspect": entry.suspect,
+        "in_hand": entry.in_hand,
+        "last_tried": moment_or_none(entry.last_tried),
+        "batch": None if entry.batch is None else str(entry.batch),
+        "complete": entry.complete,
+        "care": int(entry.care.action),
+        "care_folder": None if entry.care.folder is None else storable(entry.care.folder),
+        "error": None if trouble is None else trouble.error,
+        "trouble": None if trouble is None else trouble_document(trouble),
+        "reason": storable(entry.reason),
+        "defects": list(entry.defects) or None,
+    }
+
+
+def entry_from(row: Sequence[Any], artifacts: Sequence[Artifact]) -> Entry:
+    """The entry of a row of ``ENTRY_COLUMNS``."""
+    (
+        number,
+        mailbox,
+        folder,
+        uidvalidity,
+        uid,
+        fingerprint,
+        strong,
+        key,
+        received,
+        first_seen,
+        sender,
+        subject,
+        message_id,
+        size,
+        stage,
+        _outcome,
+        due_at,
+        attempts,
+        suspect,
+        in_hand,
+        last_tried,
+        batch,
+        complete,
+        care,
+        care_folder,
+        _error,
+        trouble,
+        reason,
+        defects,
+    ) = row
+    return Entry(
+        mailbox=MailboxId(mailbox),
+        ref=MessageRef(FolderRef(folder), uidvalidity, uid),
+        identity=Identity(fingerprint, strong),
+        key=key,
+        received=at_moment(received),
+        first_seen=at_moment(first_seen),
+        id=EntryId(number),
+        sender=sender,
+        subject=subject,
+        message_id=message_id,
+        size=size,
+        stage=Stage(stage),
+        due_at=at_moment_or_none(due_at),
+        attempts=attempts,
+        suspect=suspect,
+        in_hand=in_hand,
+        last_tried=at_moment_or_none(last_tried),
+        batch=None if batch is None else BatchId.parse(batch),
+        artifacts=tuple(artifacts),
+        complete=complete,
+        care=Aftercare(Action(care), care_folder),
+        trouble=None if trouble is None else trouble_from(trouble),
+        reason=reason,
+        defects=tuple(defects or ()),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- artifacts
+
+ARTIFACT_COLUMNS = tuple(tables.artifact.c)
+
+ArtifactRow = tuple[Any, ...]
+"""The values of ``ARTIFACT_COLUMNS``: tuples are quick to compare."""
+
+
+def artifact_row(entry: EntryId, position: int | None, artifact: Artifact) -> ArtifactRow:
+    receipt = artifact.receipt
+    return (
+        storable(artifact.place),
+        storable(artifact.path),
+        entry,
+        position,
+        storable(artifact.destination),
+        artifact.role.value,
+        artifact.index,
+        artifact.size,
+        artifact.sha256,
+        None if artifact.name is None else storable(artifact.name),
+        artifact.part,
+        None if receipt is None else receipt.size,
+        None if receipt is None else moment(receipt.at),
+    )
+
+
+def artifact_from(row: Sequence[Any]) -> Artifact:
+    place, path, _entry, _position, destination, role, number, size, sha256, name, part, received, at = row
+    return Artifact(
+        destination=destination,
+        place=place,
+        role=Role(role),
+        index=number,
+        path=path,
+        size=size,
+        sha256=sha256,
+        name=name,
+        part=part,
+        receipt=None if at is None else Receipt(size=received, at=at_moment(at)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- documents
+
+
+def trouble_document(trouble: Trouble) -> dict[str, Any]:
+    """A document of the store's own: what the API calls things may change, what is stored must stay readable."""
+    return {
+        "error": trouble.error,
+        "message": trouble.message,
+        "remedy": trouble.remedy,
+        "transient": trouble.transient,
+        "retry_after": trouble.retry_after,
+    }
+
+
+def trouble_from(document: Row) -> Trouble:
+    return Trouble(
+        error=document["error"],
+        message=document["message"],
+        remedy=document["remedy"],
+        transient=document["transient"],
+        retry_after=document["retry_after"],
+    )
+
+
+def _some_trouble(document: Row | None) -> Trouble | None:
+    return None if document is None else trouble_from(document)
+
+
+def report_document(report: SweepReport) -> dict[str, Any]:
+    return {
+        "mailbox": report.mailbox,
+        "state": report.state.value,
+        "started": moment(report.started),
+        "ended": moment(report.ended),
+        "folders": [
+            {
+                "folder": each.folder,
+                "stored": each.counts.stored,
+                "skipped": each.counts.skipped,
+                "failed": each.counts.failed,
+                "pending": each.counts.pending,
+                "older": each.older,
+                "trouble": None if each.trouble is None else trouble_document(each.trouble),
+            }
+            for each in report.folders
+        ],
+        "tidied": report.tidied,
+        "trouble": None if report.trouble is None else trouble_document(report.trouble),
+        "remarks": list(report.remarks),
+    }
+
+
+def report_from(document: Row) -> SweepReport:
+    return SweepReport(
+        mailbox=MailboxId(document["mailbox"]),
+        state=SweepState(document["state"]),
+        started=at_moment(document["started"]),
+        ended=at_moment(document["ended"]),
+        folders=tuple(
+            FolderReport(
+                folder=FolderRef(each["folder"]),
+                counts=Counts(
+                    stored=each["stored"], skipped=each["skipped"], failed=each["failed"], pending=each["pending"]
+                ),
+                older=each["older"],
+                trouble=_some_trouble(each["trouble"]),
+            )
+            for each in document["folders"]
+        ),
+        tidied=document["tidied"],
+        trouble=_some_trouble(document["trouble"]),
+        remarks=tuple(document["remarks"]),
+    )
+
+
+def configuration_from(row: Sequence[Any]) -> Configuration:
+    """The configuration of a row of that table."""
+    number, name, document, version, created, changed = row
+    return Configuration(
+        id=MailboxId(number),
+        name=name,
+        document=document,
+        version=version,
+        created=at_moment(created),
+        changed=at_moment(changed),
+    )
