@@ -1,0 +1,91 @@
+"""The door of the ``maildaemon`` command: what must be installed, how errors are told, with which code it ends.
+
+This module imports nothing that an extra brings, for it also has to say which extra is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+NEEDED = ("cyclopts", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; gives its exit code: 0 all is well, 1 something failed, 2 the configuration or usage is wrong.
+
+    Whatever happens is told in sentences; a trace is shown only with ``--debug``.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or file of another encoding shows what it cannot write escaped, instead of ending the command.
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        print(
+            f"maildaemon: the command needs {' and '.join(missing)}, not installed here: pip install 'maildaemon[cli]'",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        return _call(given)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read along has gone.  Python would complain once more when it flushes at the end.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _call(arguments: list[str]) -> int:
+    from cyclopts import CycloptsError
+
+    from maildaemon_http.commands import app
+    from maildaemon_http.log import start_logging
+
+    start_logging(debug="--debug" in arguments)
+    try:
+        code = app(arguments, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return 2  # cyclopts has said what is wrong
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:  # noqa: BLE001  (no trace ever reaches a person; with --debug the log has it)
+        return _tell(error, as_json="--json" in arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: Exception, *, as_json: bool) -> int:
+    """Says what went wrong and what to do about it; the exit code for it."""
+    from maildaemon_core.errors import BrokenPlugin, InvalidOptions, MaildaemonError, UnknownKind
+    from maildaemon_http.configfile import ConfigurationFault
+    from maildaemon_http.tables import problem_lines
+    from maildaemon_http.terminal import Terminal
+
+    terminal = Terminal.of(json=as_json)
+    problems = error.problems if isinstance(error, ConfigurationFault) else ()
+    if isinstance(error, MaildaemonError):
+        name, message, remedy = type(error).__name__, error.message, error.remedy
+    else:
+        logging.getLogger(__name__).debug("this is where it came from", exc_info=error)
+        name, message = "InternalError", f"something unexpected happened: {type(error).__name__}: {error}"
+        remedy = "run it again with --debug to see where, and report that; nothing was lost"
+    terminal.note(f"maildaemon: {message}")
+    for line in problem_lines(problems):
+        terminal.err.print(line, soft_wrap=True)
+    if remedy:
+        terminal.note(f"  what to do: {remedy}")
+    found = [{"path": problem.path, "message": problem.message} for problem in problems]
+    terminal.document({"error": {"error": name, "message": message, "remedy": remedy, "problems": found}})
+    return 2 if isinstance(error, (ConfigurationFault, InvalidOptions, UnknownKind, BrokenPlugin)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The commands as people type them: names, arguments and help.  What a command does is loaded when it is called."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+from rich.text import Text
+
+from maildaemon_http.printable import printable
+
+WELL, UNWELL, WRONG = 0, 1, 2
+"""Exit codes: all well; a mail or mailbox failed, was paused or is another's; configuration or usage is wrong."""
+
+Configuration = Annotated[Path, Parameter(name="CONFIG", help="The configuration file (TOML).")]
+Json = Annotated[bool, Parameter(name="--json", help="Write one JSON document to stdout instead of tables.")]
+Debug = Annotated[bool, Parameter(name="--debug", help="Log more, and show where an unexpected error came from.")]
+Names = Annotated[
+    list[str] | None, Parameter(name="--mailbox", help="Only the mailbox of this name; may be given several times.")
+]
+Limit = Annotated[int, Parameter(name="--limit", validator=Number(gte=1), help="How many to show at most.")]
+
+app = App(
+    name="maildaemon",
+    help="Watches mailboxes, puts the wanted mails and attachments whole and exactly once where you want them, and can "
+    "tell what happened to each.",
+    version=lambda: version("maildaemon"),
+    default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+    error_formatter=lambda error: Text(printable(f"maildaemon: {error}")),
+    help_epilogue="Exit codes: 0 all is well; 1 a mail or a mailbox failed, was paused, or another process has it; "
+    "2 the configuration or the command is wrong.",
+)
+monitoring = App(name="monitoring", help="Show what happened.")
+app.command(monitoring)
+
+
+@app.command
+def init(
+    path: Annotated[Path, Parameter(name="PATH", help="The file to write; one that exists is left alone.")] = Path(
+        "maildaemon.toml"
+    ),
+    /,
+    *,
+    debug: Debug = False,
+) -> int:
+    """Write the smallest configuration that works, with comments."""
+    from maildaemon_http.smallest import write_smallest
+    from maildaemon_http.terminal import Terminal
+
+    write_smallest(path)
+    terminal = Terminal.of()
+    terminal.line(f"{path} is written.  Put your address, server and password in, then:")
+    terminal.line(f"  maildaemon validate {path}")
+    terminal.line(f"  maildaemon run {path} --once")
+    return WELL
+
+
+@app.command
+def run(
+    configuration: Configuration,
+    /,
+    *,
+    once: Annotated[bool, Parameter(help="Sweep each active mailbox once, then end.")] = False,
+    retry_failed: Annotated[bool, Parameter(help="Try every failed mail again now, those given up too.")] = False,
+    mailbox: Names = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Sweep mailboxes: find mail, store what is wanted, then tidy the server."""
+    from maildaemon_http.compose import read_configuration
+    from maildaemon_http.running import run_once, show_run
+    from maildaemon_http.terminal import Terminal
+
+    terminal = Terminal.of(json=json)
+    if not once:
+        terminal.note(
+            "run needs --once in this release: it sweeps each mailbox once and ends, for cron or a systemd timer to "
+            "call.  Running on comes with `maildaemon serve` in a later release."
+        )
+        return WRONG
+    result = run_once(read_configuration(configuration), terminal, names=mailbox or (), retry_failed=retry_failed)
+    show_run(result, terminal)
+    return WELL if result.well else UNWELL
+
+
+@app.command
+def validate(
+    configuration: Configuration, /, *, mailbox: Names = None, json: Json = False, debug: Debug = False
+) -> int:
+    """Say what works, what does not, and what to do about it.  Changes nothing."""
+    from maildaemon_http import looking
+    from maildaemon_http.compose import read_configuration
+    from maildaemon_http.terminal import Terminal
+
+    well = looking.validate(read_configuration(configuration), Terminal.of(json=json), names=mailbox or ())
+    return WELL if well else UNWELL
+
+
+@monitoring.command
+def failed(
+    configuration: Configuration,
+    /,
+    *,
+    mailbox: Names = None,
+    limit: Limit = 50,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show the mails that failed, newest first: why, what to do about it, and when they are tried again."""
+    return _entries(configuration, "failed", mailbox, limit, json=json)
+
+
+@monitoring.command
+def successful(
+    configuration: Configuration,
+    /,
+    *,
+    mailbox: Names = None,
+    limit: Limit = 50,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show the mails that are stored, newest first, with their files."""
+    return _entries(configuration, "stored", mailbox, limit, json=json)
+
+
+def _entries(configuration: Path, outcome: str, names: list[str] | None, limit: int, *, json: bool) -> int:
+    from maildaemon_core.progress import Outcome
+    from maildaemon_http.compose import read_configuration
+    from maildaemon_http.looking import show_entries
+    from maildaemon_http.terminal import Terminal
+
+    setup = read_configuration(configuration)
+    show_entries(setup, Terminal.of(json=json), Outcome(outcome), names=names or (), limit=limit)
+    return WELL
+
+
+@monitoring.command
+def mailboxes(
+    configuration: Configuration, /, *, mailbox: Names = None, json: Json = False, debug: Debug = False
+) -> int:
+    """Show how each mailbox is: its last sweep, its last success, what is still to be done."""
+    from maildaemon_http.compose import read_configuration
+    from maildaemon_http.looking import show_mailboxes
+    from maildaemon_http.terminal import Terminal
+
+    show_mailboxes(read_configuration(configuration), Terminal.of(json=json), names=mailbox or ())
+    return WELL
+
+
+@app.command
+def demo(
+    *,
+    folder: Annotated[Path, Parameter(help="Where the files go.")] = Path("maildaemon-demo"),
+    debug: Debug = False,
+) -> int:
+    """Do the main job on sample mail, with a mail server inside this process, and show what happened."""
+    from maildaemon_http.demo.show import show_demo
+    from maildaemon_http.terminal import Terminal
+
+    return WELL if show_demo(folder, Terminal.of()) else UNWELL

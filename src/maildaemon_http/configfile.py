@@ -1,0 +1,278 @@
+"""What a configuration file says: the store, the spool and the mailboxes, with every fault at once and its place.
+
+The file is TOML.  A mailbox is known by its name, and its id is made from that: its host, type and place in the file
+may change without anything being delivered twice.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from maildaemon_core import codec
+from maildaemon_core.errors import InvalidOptions, Permanent, Problem
+from maildaemon_core.folders import needs_listing
+from maildaemon_core.message import MailboxId, mailbox_id
+from maildaemon_core.options import MailboxOptions, a_name
+from maildaemon_core.soundness import account_key
+
+STORE = "maildaemon.db"
+"""The store of a file that names none, beside the file."""
+
+SPOOL = "maildaemon-spool"
+"""The folder for large mails in transit, beside the store; made when the first one comes."""
+
+LARGEST = 16 << 20
+"""Bytes of the largest file that is read as a configuration."""
+
+Check = Callable[[MailboxOptions], Sequence[Problem]]
+
+
+class ConfigurationFault(Permanent):
+    """A configuration file that cannot be used: with ``message`` as a whole, or with ``problems`` at places in it."""
+
+    def __init__(self, path: Path, message: str = "", *, remedy: str = "", problems: Sequence[Problem] = ()) -> None:
+        number = len(problems)
+        said = message or ("one thing is wrong" if number == 1 else f"{number} things are wrong")
+        super().__init__(f"{path}: {said}", remedy=remedy)
+        self.path = path
+        self.problems = tuple(problems)
+
+
+@attrs.frozen(kw_only=True)
+class Mailbox:
+    """A mailbox of the file: ``options`` are as written, with their relative paths made absolute."""
+
+    id: MailboxId
+    name: str
+    options: MailboxOptions
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """A configuration file as read: ``store`` is a URL, the folder of ``spool`` need not exist yet."""
+
+    path: Path
+    store: str
+    spool: Path
+    mailboxes: tuple[Mailbox, ...]
+
+    @property
+    def store_file(self) -> Path | None:
+        """The file of a store that is one."""
+        return _sqlite_file(self.store)
+
+    @property
+    def store_name(self) -> str:
+        """What people know the store by: its file, or its URL without a login."""
+        parts = urlsplit(self.store)
+        return str(self.store_file or f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+
+    def chosen(self, names: Sequence[str]) -> tuple[Mailbox, ...]:
+        """The mailboxes of these names, all if none is given.  Raises ``ConfigurationFault`` for an unknown one."""
+        known = [mailbox.name for mailbox in self.mailboxes]
+        for name in names:
+            if name not in known:
+                raise ConfigurationFault(
+                    self.path, f"no mailbox is called {name!r}", remedy=f"there are: {', '.join(known)}"
+                )
+        return tuple(mailbox for mailbox in self.mailboxes if not names or mailbox.name in names)
+
+
+@attrs.frozen(kw_only=True)
+class StoreTable:
+    """``url``: where is remembered what was done; a relative file is beside the configuration."""
+
+    url: str | None = attrs.field(default=None, validator=attrs.validators.optional(a_name))
+
+
+@attrs.frozen(kw_only=True)
+class SpoolTable:
+    """``path``: the folder in which large mails are held while they are worked off."""
+
+    path: str | None = attrs.field(default=None, validator=attrs.validators.optional(a_name))
+
+
+@attrs.frozen(kw_only=True)
+class Document:
+    """The tables of a configuration file."""
+
+    store: StoreTable = StoreTable()
+    spool: SpoolTable = SpoolTable()
+    mailboxes: tuple[MailboxOptions, ...] = ()
+
+
+def read_setup(path: Path, check: Check = lambda options: ()) -> Setup:
+    """The configuration at ``path``; ``check`` says what else is wrong with the options of a mailbox.
+
+    Raises ``ConfigurationFault`` with everything that is wrong in the whole file.
+    """
+    document = _parsed(path)
+    folder = path.absolute().parent
+    listed = document.pop("mailboxes", None)
+    found: list[Problem] = []
+    tables = Document()
+    try:
+        tables = codec.read(Document, document)
+    except InvalidOptions as error:
+        found += error.problems
+    mailboxes: list[tuple[int, Mailbox]] = []
+    for at, options in _each(listed, found):
+        placed = _placed(options, folder)
+        mailboxes.append((at, Mailbox(id=mailbox_id(options.label), name=options.label, options=placed)))
+        found += (in_mailbox(at, problem) for problem in check(placed))
+    found += _namesakes(mailboxes)
+    found += _rivals(mailboxes)
+    if found:
+        raise ConfigurationFault(path, problems=found)
+    store = _absolute_store(tables.store.url, folder)
+    beside = _sqlite_file(store)
+    spool = folder / tables.spool.path if tables.spool.path else (beside.parent if beside else folder) / SPOOL
+    return Setup(path=path, store=store, spool=spool, mailboxes=tuple(mailbox for _, mailbox in mailboxes))
+
+
+def in_mailbox(at: int, problem: Problem) -> Problem:
+    """A problem of the options of a mailbox as one of the file that holds them."""
+    return attrs.evolve(problem, path=f"$.mailboxes[{at}]{problem.path[1:]}")
+
+
+# -------------------------------------------------------------------------------------------------------- the document
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        remedy = f"correct the name, or make one: maildaemon init {path}"
+        raise ConfigurationFault(path, "there is no such file", remedy=remedy) from None
+    except OSError as error:
+        raise ConfigurationFault(path, f"cannot be read: {error.strerror}") from error
+    if len(data) > LARGEST:
+        raise ConfigurationFault(path, f"is larger than {LARGEST >> 20} MiB and is taken for something else")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, column = _place(data, error.start)
+        fault = ConfigurationFault(path, f"line {line}, column {column}: not UTF-8, as TOML has to be")
+        raise fault from None  # the error holds the whole file, secrets and all
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationFault(path, _syntax(str(error), text), remedy="see https://toml.io/en/v1.0.0") from None
+    except RecursionError:
+        raise ConfigurationFault(path, "is nested too deep") from None
+
+
+def _place(data: bytes, at: int) -> tuple[int, int]:
+    before = data[:at]
+    return before.count(b"\n") + 1, at - (before.rfind(b"\n") + 1) + 1
+
+
+def _syntax(message: str, text: str) -> str:
+    """``Expected '=' (at line 3, column 5)`` with its place first; it never holds a value, which may be a secret."""
+    found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
+    if found is None:
+        return f"is not TOML: {message}"
+    lines = text.rstrip("\n").split("\n")
+    line, column = found[2] or len(lines), found[3] or len(lines[-1]) + 1
+    return f"line {line}, column {column}: {found[1]}"
+
+
+def _each(listed: object, found: list[Problem]) -> Iterator[tuple[int, MailboxOptions]]:
+    """The mailboxes that can be read, with their places; what is wrong with the others is appended to ``found``."""
+    if listed is None or listed == []:
+        found.append(Problem(path="$.mailboxes", message="required: one [[mailboxes]] table for each mailbox"))
+        return
+    if not isinstance(listed, list):
+        found.append(
+            Problem(path="$.mailboxes", message="must be an array of tables; write [[mailboxes]], twice bracketed")
+        )
+        return
+    for at, written in enumerate(listed):
+        try:
+            yield at, codec.read(MailboxOptions, written)
+        except InvalidOptions as error:
+            found += (in_mailbox(at, problem) for problem in error.problems)
+
+
+def _namesakes(mailboxes: Sequence[tuple[int, Mailbox]]) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for at, mailbox in mailboxes:
+        earlier = seen.setdefault(mailbox.name, at)
+        if earlier != at:
+            yield Problem(
+                path=f"$.mailboxes[{at}].name",
+                message=f"{mailbox.name!r} is the name of $.mailboxes[{earlier}] already; give each its own `name`",
+            )
+
+
+def _rivals(mailboxes: Sequence[tuple[int, Mailbox]]) -> Iterator[Problem]:
+    """One account watched twice is taken only while neither of the two changes anything on the server."""
+    active = [(at, mailbox.options) for at, mailbox in mailboxes if mailbox.options.active]
+    for number, (at, options) in enumerate(active):
+        for earlier, other in active[:number]:
+            if account_key(options) == account_key(other) and _overlap(options, other) and _takes(options, other):
+                yield Problem(
+                    path=f"$.mailboxes[{at}]",
+                    message=f"the same account and folders as $.mailboxes[{earlier}], and one of the two deletes or "
+                    "moves mail before the other may have seen it; make one mailbox of them",
+                )
+
+
+def _overlap(one: MailboxOptions, other: MailboxOptions) -> bool:
+    return (
+        needs_listing(one)
+        or needs_listing(other)
+        or bool({name.casefold() for name in one.watched_folders} & {name.casefold() for name in other.watched_folders})
+    )
+
+
+def _takes(*all_options: MailboxOptions) -> bool:
+    cares = (care for options in all_options for care in (options.aftercare, options.no_match_care))
+    return any(care.action.name in {"MOVE", "DELETE"} for care in cares)
+
+
+# ---------------------------------------------------------------------------------------------------------------- paths
+
+
+def _placed(options: MailboxOptions, folder: Path) -> MailboxOptions:
+    """The options with relative paths made absolute: those of ``file`` destinations, and the mailbox's own."""
+    destinations = tuple(
+        attrs.evolve(one, url=_absolute(one.url, folder)) if one.kind == "file" else one for one in options.destinations
+    )
+    return attrs.evolve(options, destinations=destinations, path=_absolute(options.path, folder))
+
+
+def _absolute(path: str | None, folder: Path) -> str | None:
+    # What begins with ~ or looks like a URL is left to the adapter, which says what it makes of it.
+    if (
+        not path
+        or path.isspace()
+        or path.startswith("~")
+        or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path)
+        or "\0" in path
+    ):
+        return path
+    return str(folder / path)
+
+
+_SQLITE = "sqlite:///"
+
+
+def _absolute_store(url: str | None, folder: Path) -> str:
+    if url is None:
+        return f"{_SQLITE}{folder / STORE}"
+    if url.startswith(_SQLITE) and (name := url.removeprefix(_SQLITE)):
+        return f"{_SQLITE}{folder / name}"
+    return url
+
+
+def _sqlite_file(url: str) -> Path | None:
+    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) and len(url) > len(_SQLITE) else None

@@ -1,0 +1,190 @@
+"""One sweep of every mailbox of a configuration: side by side, each with its report whatever happens to the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import attrs
+from rich.text import Text
+
+from maildaemon_core.engine.daemon import MailDaemon
+from maildaemon_core.errors import InvalidOptions, LeaseLost, MaildaemonError, Trouble
+from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
+from maildaemon_core.progress import Entry, Outcome
+from maildaemon_http import compose, documents, tables
+from maildaemon_http.configfile import ConfigurationFault, Mailbox, Setup, in_mailbox
+from maildaemon_http.terminal import Terminal, showing_progress, text
+
+AT_ONCE = 4
+"""So many mailboxes are swept side by side."""
+
+LISTED = 20
+"""So many failed mails are shown below the table; the monitoring has them all."""
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class Swept:
+    """What became of one mailbox; ``failed`` are its failed mails that this sweep had to do with, newest first."""
+
+    mailbox: Mailbox
+    report: SweepReport
+    failed: tuple[Entry, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """What a run did."""
+
+    setup: Setup
+    store_is_new: bool
+    swept: tuple[Swept, ...]
+    inactive: tuple[Mailbox, ...]
+
+    @property
+    def well(self) -> bool:
+        """No mail failed, no mailbox failed, was paused or is another's."""
+        return all(one.report.well for one in self.swept)
+
+
+def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), retry_failed: bool = False) -> Run:
+    """Sweeps each active mailbox once, of those named if any are.
+
+    Raises ``ConfigurationFault`` and what opening the store raises; whatever goes wrong with one mailbox is in its
+    report.  An interrupt ends the process with 130: what is in the ledger then is what has happened.
+    """
+    chosen = setup.chosen(names)
+    known = {mailbox.id: mailbox.name for mailbox in setup.mailboxes}
+    with showing_progress(terminal, known) as monitor, compose.open_daemon(setup, monitors=[monitor]) as daemon:
+        is_new = bool(getattr(daemon.store, "made_anew", False))
+        terminal.note(f"store: {setup.store_name}{' (new)' if is_new else ''}")
+        _adopt(daemon, setup)
+        active = [mailbox for mailbox in chosen if mailbox.options.active]
+        lanes = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sweep")
+        try:
+            futures = [lanes.submit(_sweep, daemon, mailbox, terminal, retry_failed=retry_failed) for mailbox in active]
+            wait(futures)
+        except KeyboardInterrupt:
+            _leave(terminal)
+        lanes.shutdown()
+        return Run(
+            setup=setup,
+            store_is_new=is_new,
+            swept=tuple(_report(daemon, mailbox, future) for mailbox, future in zip(active, futures, strict=True)),
+            inactive=tuple(mailbox for mailbox in chosen if not mailbox.options.active),
+        )
+
+
+def show_run(run: Run, terminal: Terminal) -> None:
+    """The table, and below it each trouble with its remedy; or the same as a document."""
+    swept = [(one.mailbox.name, one.report) for one in run.swept]
+    terminal.line()
+    terminal.show(tables.sweeps_table(swept, [mailbox.name for mailbox in run.inactive]))
+    troubles = list(tables.trouble_lines(swept))
+    if troubles:
+        terminal.line()
+        terminal.show(*troubles)
+    terminal.show(*_failed_lines(run))
+    terminal.document(_document(run))
+
+
+def _failed_lines(run: Run) -> Iterator[Text]:
+    failed = [(one.mailbox.name, entry) for one in run.swept for entry in one.failed]
+    yield from tables.failed_lines(failed[:LISTED])
+    hidden = sum(one.report.counts.failed for one in run.swept) - len(failed[:LISTED])
+    if hidden > 0:
+        yield text("")
+        yield text(f"and {hidden} more: maildaemon monitoring failed {run.setup.path}")
+
+
+def _document(run: Run) -> documents.Json:
+    return {
+        "configuration": str(run.setup.path),
+        "store": {"name": run.setup.store_name, "new": run.store_is_new},
+        "well": run.well,
+        "mailboxes": [
+            {
+                **_identity(one.mailbox),
+                **documents.report_document(one.report),
+                "failed": [documents.entry_document(entry, one.mailbox.options.address or "") for entry in one.failed],
+            }
+            for one in run.swept
+        ]
+        + [{**_identity(mailbox), "state": "inactive"} for mailbox in run.inactive],
+    }
+
+
+def _identity(mailbox: Mailbox) -> documents.Json:
+    return {
+        "mailbox": mailbox.id,
+        "name": mailbox.name,
+        "address": mailbox.options.address or "",
+        "active": mailbox.options.active,
+    }
+
+
+def _adopt(daemon: MailDaemon, setup: Setup) -> None:
+    found = []
+    for at, mailbox in enumerate(setup.mailboxes):
+        try:
+            daemon.adopt(mailbox.id, mailbox.options)
+        except InvalidOptions as error:
+            found += [in_mailbox(at, problem) for problem in error.problems]
+    if found:
+        raise ConfigurationFault(setup.path, problems=found)
+
+
+def _sweep(daemon: MailDaemon, mailbox: Mailbox, terminal: Terminal, *, retry_failed: bool) -> SweepReport:
+    if retry_failed:
+        try:
+            number = daemon.retry_failed(mailbox.id)
+        except LeaseLost:
+            pass  # the sweep says who has it
+        else:
+            terminal.note(f"{mailbox.name}: {number} failed {'mail is' if number == 1 else 'mails are'} tried again")
+    return daemon.sweep_once(mailbox.id)
+
+
+def _report(daemon: MailDaemon, mailbox: Mailbox, future: Future[SweepReport]) -> Swept:
+    try:
+        report = future.result()
+        return Swept(mailbox=mailbox, report=report, failed=_failed(daemon, mailbox, report))
+    except MaildaemonError as error:
+        trouble, state = error.trouble(), SweepState.PAUSED if error.transient else SweepState.FAILED
+    except Exception as error:
+        logger.exception("the sweep of mailbox %s failed", mailbox.name)
+        state = SweepState.FAILED
+        trouble = Trouble(
+            error="InternalError",
+            message=f"the sweep failed unexpectedly ({type(error).__name__})",
+            remedy="run again with --debug, and report what it shows",
+        )
+    now = datetime.now(UTC)
+    return Swept(
+        mailbox=mailbox, report=SweepReport(mailbox=mailbox.id, state=state, started=now, ended=now, trouble=trouble)
+    )
+
+
+def _failed(daemon: MailDaemon, mailbox: Mailbox, report: SweepReport) -> tuple[Entry, ...]:
+    """Those that the report counts: given up long ago is only what the monitoring still shows."""
+    if not report.counts.failed:
+        return ()
+    page = daemon.entries(EntryQuery(outcome=Outcome.FAILED, mailbox=mailbox.id, limit=10 * LISTED))
+    counted = (one for one in page.entries if one.open or (one.last_tried or one.first_seen) >= report.started)
+    return tuple(counted)[:LISTED]
+
+
+def _leave(terminal: Terminal) -> NoReturn:
+    """Ends at once.  Waiting for what is in hand would take as long as the largest mail; nothing is lost without it."""
+    terminal.note("")
+    terminal.note("interrupted: nothing is lost and nothing comes twice; the next run goes on from here")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)
