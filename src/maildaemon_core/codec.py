@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, IntEnum, StrEnum
 from functools import cache, partial
@@ -40,6 +40,47 @@ def read(cls: type[T], document: object) -> T:
         found = wire.faults_of(fault)
         raise InvalidOptions([Problem(path=f"${at}", message=message) for at, message in found]) from None
     return value
+
+
+def read_what_can_be(cls: type[T], document: object) -> tuple[T | None, Sequence[Problem]]:
+    """What ``document`` says apart from its faults, and these; None if nothing can be read of it.
+
+    So that what is wrong beyond single properties can be told in the same breath.  The value is not to be used otherwise.
+    """
+    try:
+        return read(cls, document), ()
+    except InvalidOptions as error:
+        try:
+            return read(cls, _without(document, {problem.path for problem in error.problems})), error.problems
+        except InvalidOptions:
+            return None, error.problems
+
+
+def has(document: object, path: str, at: str = "$") -> bool:
+    """Whether there is something at ``path`` (as problems write it) of the document."""
+    if path == at:
+        return True
+    if isinstance(document, dict):
+        return any(has(value, path, at + wire.step(key)) for key, value in document.items())
+    return isinstance(document, list) and any(has(value, path, f"{at}[{n}]") for n, value in enumerate(document))
+
+
+def _without(document: object, paths: Collection[str], at: str = "$") -> object:
+    """The document without the properties at these paths, or that hold an array with an element at one of them."""
+    if isinstance(document, dict):
+        steps = {key: at + wire.step(key) for key in document}
+        return {
+            key: _without(value, paths, steps[key])
+            for key, value in document.items()
+            if steps[key] not in paths and not _holds_one_of(value, paths, steps[key])
+        }
+    if isinstance(document, list):
+        return [_without(value, paths, f"{at}[{number}]") for number, value in enumerate(document)]
+    return document
+
+
+def _holds_one_of(value: object, paths: Collection[str], at: str) -> bool:
+    return isinstance(value, list) and any(f"{at}[{number}]" in paths for number in range(len(value)))
 
 
 def write(value: object, *, secrets: Literal["mask", "reveal"] = "mask") -> Any:

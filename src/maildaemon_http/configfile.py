@@ -123,10 +123,14 @@ def read_setup(path: Path, check: Check = lambda options: ()) -> Setup:
     except InvalidOptions as error:
         found += error.problems
     mailboxes: list[tuple[int, Mailbox]] = []
-    for at, options in _each(listed, found):
+    written = listed if isinstance(listed, list) else []
+    for at, options, faults in _each(listed, found):
         placed = _placed(options, folder)
         mailboxes.append((at, Mailbox(id=mailbox_id(options.label), name=options.label, options=placed)))
-        found += (in_mailbox(at, problem) for problem in check(placed))
+        more = check(placed)
+        if faults:  # what seems to be missing may be what could not be read
+            more = [problem for problem in more if codec.has(written[at], problem.path)]
+        found += (in_mailbox(at, problem) for problem in [*faults, *more])
     found += _namesakes(mailboxes)
     found += _rivals(mailboxes)
     if found:
@@ -185,8 +189,11 @@ def _syntax(message: str, text: str) -> str:
     return f"line {line}, column {column}: {found[1]}"
 
 
-def _each(listed: object, found: list[Problem]) -> Iterator[tuple[int, MailboxOptions]]:
-    """The mailboxes that can be read, with their places; what is wrong with the others is appended to ``found``."""
+def _each(listed: object, found: list[Problem]) -> Iterator[tuple[int, MailboxOptions, Sequence[Problem]]]:
+    """Each mailbox with its place, as far as it can be read, and what is wrong with single properties of it.
+
+    What concerns more than one mailbox, or one that cannot be read at all, is appended to ``found``.
+    """
     if listed is None or listed == []:
         found.append(Problem(path="$.mailboxes", message="required: one [[mailboxes]] table for each mailbox"))
         return
@@ -196,10 +203,11 @@ def _each(listed: object, found: list[Problem]) -> Iterator[tuple[int, MailboxOp
         )
         return
     for at, written in enumerate(listed):
-        try:
-            yield at, codec.read(MailboxOptions, written)
-        except InvalidOptions as error:
-            found += (in_mailbox(at, problem) for problem in error.problems)
+        options, faults = codec.read_what_can_be(MailboxOptions, written)
+        if options is None:
+            found += (in_mailbox(at, problem) for problem in faults)
+        else:
+            yield at, options, faults
 
 
 def _namesakes(mailboxes: Sequence[tuple[int, Mailbox]]) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from maildaemon_core.codec import merge_patch, read, write
+from maildaemon_core.codec import has, merge_patch, read, read_what_can_be, write
 from maildaemon_core.errors import InvalidOptions, Trouble
 from maildaemon_core.message import BatchId, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.options import (
@@ -384,3 +384,26 @@ def test_a_bottomless_patch_is_refused() -> None:
         patch = {"a": patch}
     with pytest.raises(InvalidOptions):
         merge_patch({}, patch)
+
+
+@given(mailbox_options(complete=True), st.sets(st.sampled_from(["port", "host", "active", "folders"]), min_size=1))
+def test_what_is_not_at_fault_can_still_be_read(options: MailboxOptions, spoilt: set[str]) -> None:
+    document = write(options, secrets="reveal")
+    wrong = {"port": "993", "host": 5, "active": "yes", "folders": ["INBOX", 5], "hostt": "x"}
+    value, faults = read_what_can_be(MailboxOptions, {**document, **{name: wrong[name] for name in spoilt}})
+    assert {problem.path for problem in faults} == {"$.folders[1]" if n == "folders" else f"$.{n}" for n in spoilt}
+    defaults = {name: getattr(MailboxOptions(), name) for name in spoilt}
+    assert value == attrs.evolve(options, **defaults)
+
+
+def test_of_a_document_that_is_none_nothing_can_be_read() -> None:
+    value, faults = read_what_can_be(MailboxOptions, [])
+    assert value is None
+    assert [problem.path for problem in faults] == ["$"]
+
+
+def test_a_path_tells_whether_there_is_something() -> None:
+    document = {"host": None, "destinations": [{"url": "x"}]}
+    there = ["$", "$.host", "$.destinations", "$.destinations[0].url"]
+    assert all(has(document, path) for path in there)
+    assert not any(has(document, path) for path in ["$.port", "$.destinations[1]", "$.destinations[0].name", "$.hos"])
