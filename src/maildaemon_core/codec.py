@@ -45,7 +45,7 @@ def read(cls: type[T], document: object) -> T:
 def read_what_can_be(cls: type[T], document: object) -> tuple[T | None, Sequence[Problem]]:
     """What ``document`` says apart from its faults, and these; None if nothing can be read of it.
 
-    So that what is wrong beyond single properties can be told in the same breath.  The value is not to be used otherwise.
+    So that what is wrong beyond single properties can be told in the same breath.  The value serves for nothing else.
     """
     try:
         return read(cls, document), ()

@@ -112,7 +112,7 @@ def taken_up_where_the_batch_was_left(patch: pytest.MonkeyPatch) -> None:
                 delivery._targets.forget(batch)
             record(recorded)
 
-        delivery._book.record = forgetful  # type: ignore[method-assign]
+        delivery._book.record = forgetful  # type: ignore[method-assign,assignment]
         try:
             return right(delivery, entries)
         finally:

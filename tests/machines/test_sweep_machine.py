@@ -2,6 +2,31 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+
+from maildaemon_adapters.sql import SqlStore
+from maildaemon_core.ports import Store
 from maildaemon_core.testing.sweep_machine import SweepMachine
 
+
+class SweepMachineOnSqlite(SweepMachine):
+    """The same, with the real ledger in a file."""
+
+    def open_store(self) -> Store:
+        self.folder = tempfile.TemporaryDirectory(prefix="machine-")
+        return SqlStore(f"sqlite:///{Path(self.folder.name) / 'machine.db'}", clock=lambda: self.now)
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self.store.close()
+            self.folder.cleanup()
+
+
 TestTheWayOfAMail = SweepMachine.TestCase
+TestTheWayOfAMailOnSqlite = SweepMachineOnSqlite.TestCase
+TestTheWayOfAMailOnSqlite.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

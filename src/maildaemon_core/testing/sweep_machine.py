@@ -27,9 +27,9 @@ from maildaemon_core.errors import (
     Trouble,
 )
 from maildaemon_core.message import MailboxId, MessageRef
-from maildaemon_core.monitoring import SweepReport, SweepState
+from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
-from maildaemon_core.ports import Configuration
+from maildaemon_core.ports import Configuration, Store
 from maildaemon_core.progress import Outcome
 from maildaemon_core.schedule import LONGEST_WAIT
 from maildaemon_core.testing.faults import PLACES, Crash, Fuse
@@ -68,7 +68,7 @@ class SweepMachine(RuleBasedStateMachine):
         self.now = datetime(2026, 6, 1, tzinfo=UTC)
         self.fuse = Fuse()
         self.server = MemoryServer()
-        self.store = MemoryStore(lambda: self.now, self.fuse)
+        self.store = self.open_store()
         self.store.save(Configuration(id=MAILBOX, name="machine", document={}))
         self.one = MemoryDestination("memory:one", self.fuse)
         self.two = MemoryDestination("memory:two", self.fuse)
@@ -80,6 +80,10 @@ class SweepMachine(RuleBasedStateMachine):
         self.workers = 0
         self.number = 0
         self.doubt = False
+
+    def open_store(self) -> Store:
+        """The store to be worked with; its clock is ``self.now``.  Another one may be put in its place."""
+        return MemoryStore(lambda: self.now, self.fuse)
 
     # ------------------------------------------------------------------------------------------------- the world
 
@@ -262,10 +266,9 @@ class SweepMachine(RuleBasedStateMachine):
         assert report is not None
         assert report.state is SweepState.DONE, report
         assert not report.counts.pending, report
-        open_entries = [entry for entry in self.store.all() if entry.open]
-        assert not open_entries, open_entries
-        unclear = {entry.key for entry in self.store.all() if entry.outcome is Outcome.FAILED}
-        assert not unclear, [entry for entry in self.store.all() if entry.key in unclear]
+        assert not any(self.store.infos()[0].backlog.values()), self.store.infos()
+        failed = self.store.entries(EntryQuery(outcome=Outcome.FAILED)).entries
+        assert not failed, failed
         for raw, mail in self.planted.items():
             for place in self.places:
                 stored = sum(data == raw for _, data in place.published)
