@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from encodings.aliases import aliases
 
 from maildaemon_core.addresses import first_mailbox
@@ -187,11 +187,19 @@ def _word_bytes(encoding: str, body: bytes) -> bytes:
 def read_headers(block: bytes, note: Note = _nothing) -> Headers:
     """The few headers that everybody needs, from a header block (a whole one, or what HEADER.FIELDS brought).
 
+    Never raises; see ``headers_of``.
+    """
+    return headers_of(split_fields(block), note)
+
+
+def headers_of(fields: Iterable[tuple[str, bytes]], note: Note = _nothing) -> Headers:
+    """The few headers that everybody needs, from the fields that ``split_fields`` gives.
+
     Never raises.  Of a field that comes several times the first that is not empty counts, except ``To``, whose values
     are joined.  Of several ``From`` the first in which an address can be read is taken, for ``from_`` and ``sender``.
     """
     wanted: dict[str, list[bytes]] = {name: [] for name in ("message-id", "date", "from", "to", "subject")}
-    for name, value in split_fields(block):
+    for name, value in fields:
         if name in wanted and value:
             wanted[name].append(value)
 

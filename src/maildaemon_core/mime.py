@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import attrs
 
-from maildaemon_core.headers import raw_text, read_headers
+from maildaemon_core.headers import headers_of, raw_text, read_headers
 from maildaemon_core.message import Attachment, Content, Message
 from maildaemon_core.structure import Defects, Part, read_outline
 from maildaemon_core.transfer import Encoding, PartContent
@@ -46,7 +46,7 @@ def read_message(content: Content) -> Message:
     """
     defects = Defects()
     outline = read_outline(content, defects)
-    headers = read_headers(outline.header, defects.note)
+    headers = headers_of(outline.fields, defects.note)
     leaves = [_Leaf.of(part, number, content, defects) for number, part in enumerate(outline.leaves, start=1)]
     referred = _referred(leaves)
     found = [

@@ -196,10 +196,11 @@ def candidates(path: str, key: str) -> Iterator[str]:
 
     No two are the same, not even where the file system ignores case.
     """
+    yield path  # nearly always free: the others are thought of when they are asked for
     suffix = f"-{cut(sanitise(key), _MAX_SUFFIX // 2).rstrip(TRAILING)}"
-    seen: set[str] = set()
-    numbered = (f"{suffix}-{number}" for number in itertools.count(2))
-    for name in itertools.chain([path, with_suffix(path, suffix)], (with_suffix(path, each) for each in numbered)):
+    seen = {path.casefold()}
+    for more in itertools.chain([suffix], (f"{suffix}-{number}" for number in itertools.count(2))):
+        name = with_suffix(path, more)
         # A name that was cut may end in its own key already.
         if name.casefold() not in seen:
             seen.add(name.casefold())
@@ -304,6 +305,8 @@ def _shown(text: str) -> str:
 
 def _fill(part: Sequence[Piece], values: Values) -> str:
     texts = [_fixed(piece, values) for piece in part]
+    if all(texts):  # nothing in it gives way
+        return "".join(texts)
     free = {
         at: _free(piece.name, values) for at, piece in enumerate(part) if isinstance(piece, Field) and not texts[at]
     }
@@ -360,17 +363,25 @@ def _moment(letter: str, received: datetime) -> str:
         at = received.astimezone(UTC)
     except OverflowError:  # within hours of the calendar's two ends
         at = received
-    year, week, _ = at.isocalendar()
-    number, width = {
-        "Y": (at.year, 4),
-        "G": (year, 4),
-        "y": (at.year % 100, 2),
-        "j": (at.timetuple().tm_yday, 3),
-        "V": (week, 2),
-        "m": (at.month, 2),
-        "d": (at.day, 2),
-        "H": (at.hour, 2),
-        "M": (at.minute, 2),
-        "S": (at.second, 2),
-    }[letter]
+    match letter:
+        case "Y":
+            number, width = at.year, 4
+        case "y":
+            number, width = at.year % 100, 2
+        case "m":
+            number, width = at.month, 2
+        case "d":
+            number, width = at.day, 2
+        case "H":
+            number, width = at.hour, 2
+        case "M":
+            number, width = at.minute, 2
+        case "S":
+            number, width = at.second, 2
+        case "j":
+            number, width = at.timetuple().tm_yday, 3
+        case "G":
+            number, width = at.isocalendar().year, 4
+        case _:  # V, the last of DIRECTIVES
+            number, width = at.isocalendar().week, 2
     return str(number).zfill(width)

@@ -48,6 +48,8 @@ class Parameterized:
             if key.startswith(name + "*") and (found := _SECTION.fullmatch(key, len(name))):
                 sections.append((int(found[1]), bool(found[2]), value))
         # Sorted and not counted: some senders begin at 1, and a gap is no reason to drop the rest.
+        if not sections and name not in self.raw:
+            return ""
         joined = _join(sorted(sections, key=lambda section: section[0]), note)
         return joined or decode_text(self.raw.get(name, "").encode("latin-1"), note)
 

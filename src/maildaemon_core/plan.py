@@ -115,7 +115,7 @@ def no_match_care_now(entry: Entry, options: MailboxOptions) -> Aftercare:
 def choose_path(artifact: Artifact, key: str, taken: Collection[tuple[str, str]]) -> Artifact:
     """The artifact under the first of its possible names that is free (law 3)."""
     path = next(path for path in candidates(artifact.path, key) if (artifact.place, path) not in taken)
-    return attrs.evolve(artifact, path=path)
+    return artifact if path == artifact.path else attrs.evolve(artifact, path=path)
 
 
 @lru_cache(maxsize=256)

@@ -6,10 +6,11 @@ only along ``STEPS``; an entry is open while it has a due time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from functools import partial
+from typing import Any, NewType
 
 import attrs
 
@@ -145,7 +146,7 @@ class Entry:
     @property
     def confirmed(self) -> bool:
         """Every artifact has its receipt."""
-        return bool(self.artifacts) and all(artifact.receipt for artifact in self.artifacts)
+        return _confirmed(self.artifacts)
 
     @property
     def outcome(self) -> Outcome:
@@ -345,25 +346,22 @@ def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa
     stage = STEPS[entry.stage].get(type(happening))
     if stage is None:
         raise NoSuchStep(entry, happening)
-    after = attrs.evolve(entry, stage=stage)
+    change = partial(attrs.evolve, entry, stage=stage)  # one new value for each step: every mail takes several
     match happening:
         case Taken(token):
-            return attrs.evolve(after, in_hand=token, last_tried=now)
+            return change(in_hand=token, last_tried=now)
         case LeftInHand():
-            return attrs.evolve(after, in_hand=0, suspect=True, attempts=entry.attempts + 1, due_at=now)
+            return change(in_hand=0, suspect=True, attempts=entry.attempts + 1, due_at=now)
         case LetGo(suspect=suspect, trouble=trouble):
-            return attrs.evolve(
-                after, in_hand=0, suspect=entry.suspect or suspect, trouble=trouble or entry.trouble, due_at=now
-            )
+            return change(in_hand=0, suspect=entry.suspect or suspect, trouble=trouble or entry.trouble, due_at=now)
         case Withheld(reason, care):
             due = None if care.action is Action.KEEP else now
             published = tuple(artifact for artifact in entry.artifacts if artifact.receipt)
-            return _rest(attrs.evolve(after, reason=reason, care=care, attempts=0, artifacts=published), due)
+            return change(**_AT_REST, due_at=due, reason=reason, care=care, attempts=0, artifacts=published)
         case Gone(reason):
-            return _rest(attrs.evolve(after, reason=reason, care=KEEP), None)
+            return change(**_AT_REST, due_at=None, reason=reason, care=KEEP)
         case Planned():
-            return attrs.evolve(
-                after,
+            return change(
                 batch=happening.batch,
                 artifacts=happening.artifacts,
                 care=happening.care,
@@ -373,33 +371,32 @@ def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa
                 due_at=now,
             )
         case Published(artifacts):
-            after = attrs.evolve(after, artifacts=artifacts)
-            if not after.confirmed:
-                return after
+            if not _confirmed(artifacts):
+                return change(artifacts=artifacts)
             bare = tuple(attrs.evolve(artifact, part="") for artifact in artifacts)
-            stored = attrs.evolve(after, stage=Stage.STORED, artifacts=bare, attempts=0, reason="")
-            return _rest(stored, now)
+            return change(**{**_AT_REST, "stage": Stage.STORED}, due_at=now, artifacts=bare, attempts=0, reason="")
         case Unstaged(artifacts):
             bare = tuple(attrs.evolve(artifact, part="") for artifact in artifacts)
-            return attrs.evolve(after, artifacts=bare, batch=None, in_hand=0, due_at=now)
+            return change(artifacts=bare, batch=None, in_hand=0, due_at=now)
         case Unconfirmable(trouble):
-            return attrs.evolve(after, trouble=trouble, in_hand=0, due_at=None, last_tried=now)
+            return change(trouble=trouble, in_hand=0, due_at=None, last_tried=now)
         case Faltered(trouble, due_at):
-            return attrs.evolve(
-                after, trouble=trouble, in_hand=0, attempts=entry.attempts + 1, due_at=due_at, last_tried=now
-            )
+            return change(trouble=trouble, in_hand=0, attempts=entry.attempts + 1, due_at=due_at, last_tried=now)
         case GaveUp(trouble):
-            return attrs.evolve(
-                after, trouble=trouble, in_hand=0, attempts=entry.attempts + 1, due_at=None, last_tried=now, batch=None
+            return change(
+                trouble=trouble, in_hand=0, attempts=entry.attempts + 1, due_at=None, last_tried=now, batch=None
             )
         case Tidied() | Spared():
-            return attrs.evolve(after, trouble=None, attempts=0, due_at=None)
+            return change(trouble=None, attempts=0, due_at=None)
         case Again():
-            return attrs.evolve(after, attempts=0, suspect=False, reason="", trouble=None, care=KEEP, due_at=now)
+            return change(attempts=0, suspect=False, reason="", trouble=None, care=KEEP, due_at=now)
         case Rebound(ref):
-            return attrs.evolve(after, ref=ref)
+            return change(ref=ref)
 
 
-def _rest(entry: Entry, due_at: datetime | None) -> Entry:
-    """A mail whose fetching and storing is over, for better: nothing of its troubles is left."""
-    return attrs.evolve(entry, in_hand=0, suspect=False, trouble=None, batch=None, due_at=due_at)
+_AT_REST: Mapping[str, Any] = {"in_hand": 0, "suspect": False, "trouble": None, "batch": None}
+"""Of a mail whose fetching and storing is over, for better: nothing of its troubles is left."""
+
+
+def _confirmed(artifacts: Sequence[Artifact]) -> bool:
+    return bool(artifacts) and all(artifact.receipt for artifact in artifacts)

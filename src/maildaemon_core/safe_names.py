@@ -29,6 +29,9 @@ _EXTENSION = re.compile(
     rf"(?<=.)(?:\.(?:tar|eml|mbox|json|csv|xml|txt)\.(?:gz|bz2|xz|zst)|\.\w{{1,{MAX_EXTENSION}}})\Z", re.IGNORECASE
 )
 
+# Most of what is sanitised are keys, dates and plain names: these are as they must be, and that is seen at one glance.
+_ORDINARY = re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9_.@+=-]{{0,{MAX_PART - 2}}}[A-Za-z0-9_@+=-])?")
+
 _EXTENSION_OF_TYPE = {
     "application/gzip": "gz",
     "application/json": "json",
@@ -76,6 +79,8 @@ def sanitise(text: str) -> str:
     zero-width characters go; white space is folded; the result is NFC and at most ``MAX_PART`` bytes of UTF-8, cut
     before the extension.
     """
+    if _ORDINARY.fullmatch(text) and not _RESERVED.match(text):
+        return text
     if len(text) > _MAX_RAW:
         # Nobody needs more, and normalising a long row of combining marks takes quadratic time.
         text = text[: _MAX_RAW - _RAW_TAIL] + text[-_RAW_TAIL:]

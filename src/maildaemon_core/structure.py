@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -78,9 +78,9 @@ class Part:
 
 @attrs.frozen(kw_only=True)
 class Outline:
-    """A mail taken apart: its own header block, and its leaves in order."""
+    """A mail taken apart: the fields of its own header as ``split_fields`` gives them, and its leaves in order."""
 
-    header: bytes
+    fields: Sequence[tuple[str, bytes]]
     leaves: tuple[Part, ...]
 
 
@@ -96,6 +96,7 @@ class _Block:
     raw: bytes
     body: int
     hit: _Hit | None = None
+    fields: Sequence[tuple[str, bytes]] = ()
 
 
 @attrs.define
@@ -193,7 +194,7 @@ class _Outliner:
             pass
         self._end_leaf(self._content.size)
         self._leave(0, self._content.size, at_end=True)
-        return Outline(header=block.raw, leaves=tuple(self._leaves))
+        return Outline(fields=block.fields, leaves=tuple(self._leaves))
 
     def _next_delimiter(self) -> _Hit | None:
         while self._lines.seek_dashes():
@@ -313,6 +314,7 @@ class _Outliner:
             self._defects.loss("no empty line between a header and its body")
             block.body = gap
         block.raw = b"".join(kept)
+        block.fields = tuple(split_fields(block.raw))
         if b"\r" in block.raw.replace(b"\r\n", b""):
             self._defects.loss("a header block with carriage returns that end no line")
         return block
@@ -326,7 +328,7 @@ def _envelope(line: bytes, start: int) -> bool:
 def _describe(block: _Block, within: str, default: str, note: Note) -> tuple[Part, bytes]:
     """A part and its boundary."""
     fields: dict[str, bytes] = {}
-    for name, value in split_fields(block.raw):
+    for name, value in block.fields:
         if name in _DESCRIBING:
             fields.setdefault(name, value)
     kind = read_parameters(fields.get("content-type", b""))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from maildaemon_core import progress, recognition
 from maildaemon_core.engine.delivery import Delivery, Job
 from maildaemon_core.engine.sweep import Batch, Catch, Sweep
 from maildaemon_core.engine.tidying import Tidying
@@ -82,10 +83,11 @@ def stale_lease_writes(patch: pytest.MonkeyPatch) -> None:
 
 def identity_by_message_id_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Headers, "fingerprint", property(lambda headers: headers.message_id))
+    patch.setattr(recognition, "_times_were_rewritten", lambda listed, entries: True)  # alone: no time of receipt either
 
 
 def tidied_though_not_every_destination_confirmed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Entry, "confirmed", property(lambda entry: any(a.receipt for a in entry.artifacts)))
+    patch.setattr(progress, "_confirmed", lambda artifacts: any(artifact.receipt for artifact in artifacts))
 
 
 def written_again_when_nobody_can_tell(patch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from maildaemon_core.engine.holder import for_people, is_dead, this_process
 from maildaemon_core.engine.opening import Opener
 from maildaemon_core.engine.plugins import Registry, installed_destinations, installed_sources, installed_stores
 from maildaemon_core.engine.spool import FolderSpool
-from maildaemon_core.engine.sweep import Bounds, Sweep
+from maildaemon_core.engine.sweep import BOUNDS, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets, internal_trouble
 from maildaemon_core.engine.validation import Validation
 from maildaemon_core.errors import InvalidOptions, LeaseLost, MaildaemonError, Trouble, UnknownKind
@@ -68,7 +68,7 @@ class MailDaemon:
         read_secret: SecretReader = lambda secret: secret,
         monitors: Sequence[Monitor] = (),
         spool: Path | None = None,
-        bounds: Bounds = Bounds(),
+        bounds: Bounds = BOUNDS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.store = store
@@ -242,18 +242,20 @@ class MailDaemon:
         lease = self._lease(mailbox)
         if lease is None:
             raise LeaseLost(self._held(mailbox).message, remedy="try again when it has finished")
-        number, before, now = 0, None, self._clock()
-        while True:
-            page = self.store.entries(EntryQuery(outcome=Outcome.FAILED, mailbox=mailbox, before=before, limit=200))
-            again = [advance(entry, Again(), now) for entry in page.entries if Again in STEPS[entry.stage]]
-            if again:
-                lease.record(again)
-            number += len(again)
-            if page.next is None:
-                break
-            before = page.next
-        lease.give_back(now)
-        return number
+        now = self._clock()
+        try:
+            number, before = 0, None
+            while True:
+                page = self.store.entries(EntryQuery(outcome=Outcome.FAILED, mailbox=mailbox, before=before, limit=200))
+                again = [advance(entry, Again(), now) for entry in page.entries if Again in STEPS[entry.stage]]
+                if again:
+                    lease.record(again)
+                number += len(again)
+                if page.next is None:
+                    return number
+                before = page.next
+        finally:
+            lease.give_back(now)
 
 
 def open_store(url: str, stores: Registry[Store] | None = None) -> Store:

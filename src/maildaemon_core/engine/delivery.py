@@ -59,6 +59,7 @@ class Delivery:
         self._nonce = nonce
         self._batches = 0
         self._taken: set[Path] = set()
+        self._down: Trouble | None = None
         self._wished: dict[tuple[EntryId | None, tuple[At, Role, int]], str] = {}
 
     def deliver(self, jobs: Sequence[Job], also: Sequence[Entry] = ()) -> list[Entry]:
@@ -78,6 +79,7 @@ class Delivery:
         }
         try:
             stored = self._publish(self._stage(batch, jobs, also))
+            self._pause_if_down()
         except Exception:
             self._forget_unless_needed(batch)
             raise
@@ -91,6 +93,7 @@ class Delivery:
             batches[entry.batch].append(entry)
         for batch, entries in batches.items():
             self._resume(batch, entries)
+            self._pause_if_down()
         self._targets.clear(self._book.lease.mailbox, self._book.lease.token, self._needed())
 
     # -------------------------------------------------------------------------------------------------- staging
@@ -299,12 +302,17 @@ class Delivery:
         """A mail that failed: its own fault, or that of a destination that does not even take a small file (law 8)."""
         for artifact, trouble in faults:
             blocked = self._targets.probe(artifact.at)
+            self._down = self._down or blocked
             if blocked is None and trouble.error == "DestinationFull":
                 blocked = trouble  # a small file still fits: the mail waits for room, and that is not its fault
             if blocked is not None:
                 self._book.trouble = blocked
                 return self._book.after(entry, LetGo(trouble=blocked))
         return self._book.after(entry, after_failure(entry, faults[0][1], now=self._book.now()))
+
+    def _pause_if_down(self) -> None:
+        if self._down is not None:
+            raise Paused(self._down)
 
     def _withdrawn(self, entry: Entry, trouble: Trouble) -> Entry:
         """A mail whose files can have no name: nothing of it stays reserved but what was published."""

@@ -85,7 +85,7 @@ class Discovery:
         envelopes = list(page.envelopes)
         while page.more:
             page = self._list_since(folder, page.cursor, PAGE)
-            envelopes += page.envelopes
+            envelopes = [*(() if page.renumbered else envelopes), *page.envelopes]  # it may happen once more
         found = recognise(envelopes, self._remembered(folder, envelopes))
         new, older = self._judge([*found.new, *found.doubtful])
         changed = [self._book.after(entry, Rebound(ref)) for entry, ref in found.same]

@@ -63,7 +63,7 @@ class Registry(Generic[P]):
             )
         try:
             kind = entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script that was never meant to be imported may want to end
             raise self._broken(entry, error) from error
         if not isinstance(kind, Kind):
             raise BrokenPlugin(
@@ -87,7 +87,7 @@ class Registry(Generic[P]):
                 plugins.append(Plugin(name=name, distribution=distribution))
         return plugins
 
-    def _broken(self, entry: EntryPoint, error: Exception) -> BrokenPlugin:
+    def _broken(self, entry: EntryPoint, error: BaseException) -> BrokenPlugin:
         if isinstance(error, ModuleNotFoundError) and entry.name in _OURS:
             extra = _EXTRA.get(entry.name, entry.name)
             return BrokenPlugin(

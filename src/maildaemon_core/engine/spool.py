@@ -41,6 +41,8 @@ class FileContent:
         end = self._size if stop is None else min(stop, self._size)
         at = start
         while at < end:
+            if self._closed:  # its number may be another file's by now
+                raise ValueError("this content is closed")
             # pread: several readers may be at different places of one file.
             piece = os.pread(self._descriptor, min(CHUNK, end - at), at)
             if not piece:

@@ -17,13 +17,13 @@ from maildaemon_core.engine.delivery import Delivery, Job
 from maildaemon_core.engine.discovery import Discovery
 from maildaemon_core.engine.targets import Paused, Targets, internal_trouble
 from maildaemon_core.engine.tidying import Tidying
-from maildaemon_core.errors import LeaseLost, MaildaemonError, SpoolFull, StoreUnavailable, Trouble
-from maildaemon_core.message import Content, MessageRef
+from maildaemon_core.errors import FolderMissing, LeaseLost, MaildaemonError, SpoolFull, StoreUnavailable, Trouble
+from maildaemon_core.message import Content, Cursor, FolderRef, MessageRef
 from maildaemon_core.mime import read_message
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepStarted, SweepState
 from maildaemon_core.options import MailboxOptions
 from maildaemon_core.plan import Nothing, Store, plan_message, too_large
-from maildaemon_core.ports import Fetched, Lease, MailSource, Unfetched, Vanished
+from maildaemon_core.ports import Fetched, Lease, MailSource, Page, Unfetched, Vanished
 from maildaemon_core.progress import Entry, GaveUp, Gone, LeftInHand, LetGo, Stage, Taken, Withheld
 from maildaemon_core.schedule import MAX_ATTEMPTS, after_failure
 
@@ -36,6 +36,9 @@ class Bounds:
 
     mails: int = 100
     bytes: int = 16 << 20
+
+
+BOUNDS = Bounds()
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +55,29 @@ class Batch:
 
     entries: Sequence[Entry]
     alone: bool = False
+
+
+class _Ahead:
+    """Lists a folder page by page, the next one while the last one is being remembered."""
+
+    def __init__(self, lane: Executor, source: MailSource) -> None:
+        self._lane = lane
+        self._source = source
+        self._next: tuple[tuple[FolderRef, Cursor | None, int], Future[Page]] | None = None
+
+    def list_since(self, folder: FolderRef, cursor: Cursor | None, limit: int) -> Page:
+        """As the source's own; asked for anything else than what comes next, it asks anew."""
+        asked = (folder, cursor, limit)
+        if self._next is not None and self._next[0] == asked:
+            page = self._next[1].result()
+        else:
+            page = self._ask(*asked).result()
+        following = (folder, page.cursor, limit)
+        self._next = (following, self._ask(*following)) if page.more else None
+        return page
+
+    def _ask(self, folder: FolderRef, cursor: Cursor | None, limit: int) -> Future[Page]:
+        return self._lane.submit(self._source.list_since, folder, cursor, limit=limit)
 
 
 class Sweep:
@@ -71,7 +97,7 @@ class Sweep:
         clock: Callable[[], datetime],
         tell: Callable[[Event], None],
         nonce: str,
-        bounds: Bounds = Bounds(),
+        bounds: Bounds = BOUNDS,
     ) -> None:
         self._lease = lease
         self._options = options
@@ -129,7 +155,7 @@ class Sweep:
             self._book,
             self._options,
             lambda: self._lane.submit(source.folders).result(),
-            lambda folder, cursor, limit: self._lane.submit(source.list_since, folder, cursor, limit=limit).result(),
+            _Ahead(self._lane, source).list_since,
         ).run()
         tidying = Tidying(
             self._book,
@@ -169,7 +195,7 @@ class Sweep:
                     ahead = None
             if ahead is not None:
                 self._store(tidying, *ahead)
-        except (MaildaemonError, Paused):
+        except Exception:
             # What was fetched ahead is put back untouched, as long as the ledger still takes it.
             if ahead is not None:
                 self._put_back(*ahead)
@@ -186,25 +212,31 @@ class Sweep:
         self._book.record([self._book.after(entry, LetGo()) for entry in batch.entries if entry.id in held])
 
     def _batches(self) -> Iterator[Batch]:
-        """What is due, in batches of one folder that are bounded by count and bytes; suspects each alone."""
+        """What is due, in batches of one folder that are bounded by count and bytes; suspects each alone.
+
+        Those come last, the ones that failed least often and the small ones first: whatever breaks the sweep over and
+        over, or fills the spool, does so after everything else got through (law 8).
+        """
+        alone: list[Entry] = []
         entries: list[Entry] = []
         size = 0
         for entry in self._book.due((Stage.FOUND, Stage.WAITING)):
             if trouble := too_large(entry.size, self._options):
                 self._book.record([self._book.after(entry, GaveUp(trouble))])
                 continue
-            alone = entry.suspect or entry.attempts > 0
+            if entry.suspect or entry.attempts > 0:
+                alone.append(entry)
+                continue
             full = len(entries) >= self._bounds.mails or size + (entry.size or 0) > self._bounds.bytes
-            if entries and (alone or full or entries[0].ref.folder != entry.ref.folder):
+            if entries and (full or entries[0].ref.folder != entry.ref.folder):
                 yield Batch(entries=entries)
                 entries, size = [], 0
-            if alone:
-                yield Batch(entries=[entry], alone=True)
-            else:
-                entries.append(entry)
-                size += entry.size or 0
+            entries.append(entry)
+            size += entry.size or 0
         if entries:
             yield Batch(entries=entries)
+        for entry in sorted(alone, key=lambda each: (each.attempts, each.size or 0)):
+            yield Batch(entries=[entry], alone=True)
 
     def _store(self, tidying: Tidying, batch: Batch, future: Future[Catch]) -> None:
         """Stores what was fetched of a batch, and tidies it."""
@@ -216,7 +248,9 @@ class Sweep:
         finally:
             for content in contents:
                 content.close()
-        if caught.error is not None:
+        if isinstance(caught.error, FolderMissing):
+            self._book.blame_folder(batch.entries[0].ref.folder, caught.error.trouble())  # the others go on
+        elif caught.error is not None:
             raise caught.error
         tidying.tidy(stored)
 
@@ -257,8 +291,10 @@ class Sweep:
                 return self._book.after(entry, Withheld(reason, care))
 
     def _unanswered(self, entry: Entry, error: Exception | None, *, alone: bool) -> Entry:
-        if isinstance(error, SpoolFull):
+        if isinstance(error, FolderMissing):
             return self._book.after(entry, LetGo(trouble=error.trouble()))
+        if isinstance(error, SpoolFull):  # perhaps there is never room for this one: alone, it is not in others' way
+            return self._book.after(entry, LetGo(suspect=True, trouble=error.trouble()))
         if error is not None and not alone:
             return self._book.after(entry, LetGo(suspect=True))  # one of them may be why the session broke
         trouble = error.trouble() if isinstance(error, MaildaemonError) else None
@@ -282,6 +318,6 @@ def _fetch(source: MailSource, entries: Sequence[Entry]) -> Catch:
     try:
         for answer in source.fetch(refs):
             answers.append(answer)  # noqa: PERF402  (extend would drop what came before an error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (it is raised again when the answers are dealt with)
         return Catch(answers=answers, error=error)
     return Catch(answers=answers)

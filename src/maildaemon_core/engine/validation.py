@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
+from functools import partial
+
+import attrs
 
 from maildaemon_core.admission import is_older
 from maildaemon_core.engine.holder import this_process
@@ -13,7 +17,7 @@ from maildaemon_core.engine.targets import internal_trouble
 from maildaemon_core.errors import FolderMissing, LeaseLost, MaildaemonError, Trouble
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
 from maildaemon_core.message import FolderRef, MailboxId
-from maildaemon_core.options import Action, MailboxOptions
+from maildaemon_core.options import Action, DestinationOptions, MailboxOptions
 from maildaemon_core.ports import Finding, Level, MailSource, Store
 from maildaemon_core.soundness import warnings
 
@@ -48,11 +52,12 @@ class Validation:
         ]
         findings += self._source(mailbox, options)
         for destination in options.destinations:
-            subject = f"destination {destination.name}"
-            findings += _guarded(
-                subject, lambda destination=destination: self._opener.target(destination).destination.check()
-            )  # type: ignore[misc]
+            findings += _guarded(f"destination {destination.name}", partial(self._destination, destination))
         return findings
+
+    def _destination(self, options: DestinationOptions) -> Sequence[Finding]:
+        with closing(self._opener.target(options).destination) as destination:
+            return destination.check()
 
     def _source(self, mailbox: MailboxId, options: MailboxOptions) -> Sequence[Finding]:
         def look() -> Sequence[Finding]:
@@ -68,7 +73,10 @@ class Validation:
                     )
                     for pattern in choice.missing
                 )
-                findings += source.check(choice.folders, options.aftercare)
+                checked = [*source.check(choice.folders, options.aftercare)]
+                if options.no_match_care.action is not Action.KEEP:
+                    checked += source.check(choice.folders, options.no_match_care)
+                findings += dict.fromkeys(checked)
                 findings += self._expected(mailbox, options, source, choice.folders)
             return findings
 
@@ -79,6 +87,8 @@ class Validation:
     ) -> Iterator[Finding]:
         """How many mails the next sweep would find in each folder, and what it would do with them."""
         configuration = self._store.configuration(mailbox)
+        if options.since == "now":
+            options = attrs.evolve(options, since=(configuration and configuration.created) or self._clock())
         lease = self._store.lease(mailbox, 60, owner=this_process()) if configuration else None
         if configuration and lease is None:
             yield Finding(level=Level.FINE, subject="next sweep", message="the mailbox is being swept just now")

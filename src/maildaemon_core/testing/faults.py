@@ -49,9 +49,7 @@ class Fuse:
         self.hook: Callable[[str], None] | None = None
         self.log: list[str] = []
 
-    def arm(
-        self, after: int, *, place: str | None = None, error: Callable[[str], BaseException] | None = None
-    ) -> None:
+    def arm(self, after: int, *, place: str | None = None, error: Callable[[str], BaseException] | None = None) -> None:
         self._left, self._place, self._error = after, place, error or Crash
 
     def disarm(self) -> None:

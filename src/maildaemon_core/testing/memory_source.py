@@ -193,7 +193,10 @@ class MemorySource:
         )
 
     def _settle(self, known: Known, care: Aftercare) -> Settled | Trouble:
-        box = self._box(known.ref.folder)
+        try:
+            box = self._box(known.ref.folder)
+        except FolderMissing as error:
+            return error.trouble()
         if known.ref.uidvalidity != str(box.uidvalidity):
             return _trouble("FolderRenumbered", f"{known.ref.folder} was renumbered", transient=False)
         uid = int(known.ref.uid)

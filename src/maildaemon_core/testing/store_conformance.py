@@ -306,7 +306,7 @@ class StoreConformance(LeaseConformance):
         assert shown == list(reversed(found))
         assert [len(page.entries) for page in (first, second, third)] == [4, 4, 1]
         assert third.next is None
-        assert store.entries(attrs.evolve(query, limit=9, before=found[8].id)).next is None
+        assert store.entries(attrs.evolve(query, limit=8, before=found[8].id)).next is None
         assert store.entries(attrs.evolve(query, before=found[0].id)).entries == ()
 
     def test_the_backlog_is_what_is_open_in_each_folder(self, store: Store, lease: Lease, mailbox: MailboxId) -> None:

@@ -35,12 +35,15 @@ from maildaemon_core.schedule import LONGEST_WAIT
 from maildaemon_core.testing.faults import PLACES, Crash, Fuse
 from maildaemon_core.testing.inline import Inline
 from maildaemon_core.testing.memory_destination import MemoryDestination
-from maildaemon_core.testing.memory_source import MemoryServer, MemorySource
+from maildaemon_core.testing.memory_source import EPOCH, MemoryServer, MemorySource
 from maildaemon_core.testing.memory_store import MemoryStore
 
 MAILBOX = MailboxId("00000000-0000-0000-0000-000000000001")
 LEASE_SECONDS = 60.0
 TEMPLATES = ("{subject}.eml", "{received:%Y/%m}/{subject}.eml", "{key}.eml")
+WHERE = st.sampled_from(PLACES) | st.sampled_from(("store.admit", "destination.publish", "store.record"))
+"""Any place, and more often those between which most can go wrong."""
+
 ERRORS = {
     "source": lambda place: SourceUnavailable(f"the connection broke at {place}"),
     "destination": lambda place: DestinationUnavailable(f"the share vanished at {place}"),
@@ -98,14 +101,15 @@ class SweepMachine(RuleBasedStateMachine):
 
     @rule(subject=st.sampled_from(["invoice", "order"]), message_id=st.sampled_from("ab"), wanted=st.booleans())
     def mail_arrives(self, subject: str, message_id: str, wanted: bool) -> None:
-        """Subjects and Message-IDs repeat, bodies and dates do not."""
+        """Subjects and Message-IDs repeat, and several arrive at one time; bodies and dates do not repeat."""
         self.number += 1
         sender = "jane@firm.example" if wanted or self.number % 3 else "x@evil-firm.example"
         raw = (
             f"From: {sender}\r\nTo: in@our.example\r\nSubject: {subject}\r\nMessage-ID: <{message_id}@firm.example>\r\n"
             f"Date: {self.number}\r\n\r\nbody {self.number}\r\n"
         ).encode()
-        self._plant(raw, wanted=sender.endswith("@firm.example"))
+        received = EPOCH + timedelta(days=7, minutes=self.number // 3)
+        self._plant(raw, wanted=sender.endswith("@firm.example"), received=received)
 
     @precondition(lambda self: self.planted)
     @rule(data=st.data())
@@ -156,12 +160,12 @@ class SweepMachine(RuleBasedStateMachine):
         self.fuse.arm(after)
         self._sweep()
 
-    @rule(after=st.integers(0, 3), place=st.sampled_from(PLACES))
+    @rule(after=st.integers(0, 3), place=WHERE)
     def sweep_and_crash_there(self, after: int, place: str) -> None:
         self.fuse.arm(after, place=place)
         self._sweep()
 
-    @rule(after=st.integers(0, 3), place=st.sampled_from(PLACES))
+    @rule(after=st.integers(0, 3), place=WHERE)
     def sweep_and_falter(self, after: int, place: str) -> None:
         self.fuse.arm(after, place=place, error=ERRORS[place.partition(".")[0]])
         self._sweep()
@@ -283,8 +287,8 @@ class SweepMachine(RuleBasedStateMachine):
 
     # -------------------------------------------------------------------------------------------------------- parts
 
-    def _plant(self, raw: bytes, *, wanted: bool) -> None:
-        ref = self.server.plant(raw)
+    def _plant(self, raw: bytes, *, wanted: bool, received: datetime | None = None) -> None:
+        ref = self.server.plant(raw, received=received)
         mail = self.planted.setdefault(raw, Planted(wanted=wanted))
         mail.copies += 1
         self.refs[ref] = raw

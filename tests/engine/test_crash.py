@@ -1,0 +1,68 @@
+"""After a crash at any arrow the next sweep just works off what is due: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import pytest
+
+from maildaemon_core.errors import (
+    DestinationUnavailable,
+)
+from maildaemon_core.monitoring import SweepState
+from maildaemon_core.options import MailArchiving
+from tests.engine.story import Story, counted, mail, taker
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "source.open",
+        "source.list",
+        "source.fetch",
+        "source.settle",
+        "source.settled",
+        "destination.stage",
+        "destination.staged",
+        "destination.publish",
+        "destination.published",
+        "destination.forget",
+        "store.admit",
+        "store.admitted",
+        "store.record",
+        "store.recorded",
+    ],
+)
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_crash_anywhere_loses_nothing_and_doubles_nothing(place: str, after: int) -> None:
+    story = Story(delete_mails_on_server=True, places=("one", "two"))
+    for destination in story.places.values():
+        destination.consumer = taker(destination)
+    raws = [mail(f"mail {number}") for number in range(3)]
+    for raw in raws:
+        story.server.plant(raw)
+    if not (after and place in {"source.open", "source.list", "store.admit", "store.admitted"}):
+        story.crash(after, place=place)
+    for _ in range(2):
+        story.sweep()
+        story.wait(hours=7)
+    assert story.server.contents() == []
+    for destination in story.places.values():
+        assert sorted(data for _, data in destination.taken) == raws
+        assert not destination.staging
+
+
+def test_the_template_may_change_between_crash_and_retry() -> None:
+    story = Story()
+    story.server.plant(mail("invoice"))
+    story.crash(place="destination.publish")
+    story.change(mail_archiving=MailArchiving(active=True, path_template="elsewhere/{key}.eml"))
+    assert counted(story.sweep()) == (1, 0, 0, 0)
+    assert list(story.one.visible) == ["invoice.eml"]
+
+
+def test_after_a_destination_error_too_a_retry_uses_the_recorded_names() -> None:
+    story = Story()
+    story.server.plant(mail("invoice"))
+    assert story.falter(DestinationUnavailable("share gone"), place="destination.publish").state is SweepState.PAUSED
+    story.change(mail_archiving=MailArchiving(active=True, path_template="elsewhere/{key}.eml"))
+    assert counted(story.sweep()) == (1, 0, 0, 0)
+    assert list(story.one.visible) == ["invoice.eml"]
