@@ -68,7 +68,11 @@ class FolderReport:
 
 @attrs.frozen(kw_only=True)
 class SweepReport:
-    """What one sweep did.  ``tidied``: mails moved, flagged or deleted on the server in this sweep."""
+    """What one sweep did.
+
+    ``tidied``: mails moved, flagged or deleted on the server in this sweep; ``server``: what it is and can do, in a
+    line, "" if it was not reached.
+    """
 
     mailbox: MailboxId
     state: SweepState
@@ -76,6 +80,7 @@ class SweepReport:
     ended: datetime
     folders: tuple[FolderReport, ...] = ()
     tidied: int = 0
+    server: str = ""
     trouble: Trouble | None = None
     remarks: tuple[str, ...] = ()
 

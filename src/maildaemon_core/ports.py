@@ -305,7 +305,11 @@ class Lease(Protocol):
         these."""
         ...
 
-    def unsettled_refs(self, folder: FolderRef) -> Sequence[Entry]:
+    def at(self, refs: Sequence[MessageRef]) -> Sequence[Entry]:
+        """The entries of this mailbox that are remembered under these references, in any stage."""
+        ...
+
+    def open_in(self, folder: FolderRef) -> Sequence[Entry]:
         """The open entries of a folder."""
         ...
 
@@ -336,8 +340,11 @@ class Lease(Protocol):
 
     def renew(self, seconds: float) -> None: ...
 
-    def give_back(self, next_due: datetime, report: SweepReport | None = None) -> None:
-        """Ends the lease; remembers what the sweep did.  Raises ``LeaseLost`` as every write does."""
+    def give_back(self, next_due: datetime | None = None, report: SweepReport | None = None) -> None:
+        """Ends the lease; remembers what the sweep did, and when the next is due unless that is as it was (None).
+
+        Raises ``LeaseLost`` as every write does.
+        """
         ...
 
 

@@ -157,8 +157,10 @@ class Entry:
                 return Outcome.SKIPPED
             case Stage.WAITING | Stage.GIVEN_UP | Stage.UNCONFIRMED:
                 return Outcome.FAILED
+            case Stage.PLANNED if self.trouble and self.attempts:
+                return Outcome.FAILED
             case Stage.FOUND | Stage.PLANNED:
-                return Outcome.FAILED if self.trouble else Outcome.PENDING
+                return Outcome.PENDING  # with a trouble: a destination's, and no attempt was counted
 
 
 @attrs.frozen
@@ -366,6 +368,7 @@ def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa
                 artifacts=happening.artifacts,
                 care=happening.care,
                 complete=happening.complete,
+                trouble=None,
                 defects=happening.defects,
                 in_hand=0,
                 due_at=now,

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from maildaemon_http.printable import printable
 
-WELL, UNWELL, WRONG = 0, 1, 2
+WELL, UNWELL, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all well; a mail or mailbox failed, was paused or is another's; configuration or usage is wrong."""
 
 Configuration = Annotated[Path, Parameter(name="CONFIG", help="The configuration file (TOML).")]
@@ -85,6 +85,8 @@ def run(
         return WRONG
     result = run_once(read_configuration(configuration), terminal, names=mailbox or (), retry_failed=retry_failed)
     show_run(result, terminal)
+    if result.interrupted:
+        return INTERRUPTED
     return WELL if result.well else UNWELL
 
 

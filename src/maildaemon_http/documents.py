@@ -36,6 +36,7 @@ def report_document(report: SweepReport) -> Json:
         "ended": moment(report.ended),
         "counts": counts_document(report.counts),
         "tidied": report.tidied,
+        "server": report.server,
         "older": sum(folder.older for folder in report.folders),
         "trouble": trouble_document(report.trouble),
         "remarks": list(report.remarks),

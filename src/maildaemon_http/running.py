@@ -41,12 +41,13 @@ class Swept:
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """What a run did."""
+    """What a run did.  ``interrupted``: it was stopped before its end, in good order."""
 
     setup: Setup
     store_is_new: bool
     swept: tuple[Swept, ...]
     inactive: tuple[Mailbox, ...]
+    interrupted: bool = False
 
     @property
     def well(self) -> bool:
@@ -58,7 +59,8 @@ def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), ret
     """Sweeps each active mailbox once, of those named if any are.
 
     Raises ``ConfigurationFault`` and what opening the store raises; whatever goes wrong with one mailbox is in its
-    report.  An interrupt ends the process with 130: what is in the ledger then is what has happened.
+    report.  The first interrupt lets each sweep finish its batch, the second ends the process with 130 at once: what is
+    in the ledger then is what has happened.
     """
     chosen = setup.chosen(names)
     known = {mailbox.id: mailbox.name for mailbox in setup.mailboxes}
@@ -67,14 +69,22 @@ def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), ret
         terminal.note(f"store: {setup.store_name}{' (new)' if is_new else ''}")
         _adopt(daemon, setup)
         active = [mailbox for mailbox in chosen if mailbox.options.active]
+        interrupted = False
         lanes = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sweep")
         try:
             futures = [lanes.submit(_sweep, daemon, mailbox, terminal, retry_failed=retry_failed) for mailbox in active]
-            wait(futures)
+            try:
+                wait(futures)
+            except KeyboardInterrupt:
+                daemon.stop()
+                terminal.note("stopping after what is being stored just now; once more to stop at once")
+                wait(futures)
+                interrupted = True
         except KeyboardInterrupt:
             _leave(terminal)
         lanes.shutdown()
         return Run(
+            interrupted=interrupted,
             setup=setup,
             store_is_new=is_new,
             swept=tuple(_report(daemon, mailbox, future) for mailbox, future in zip(active, futures, strict=True)),

@@ -300,7 +300,7 @@ def test_text_that_no_database_takes_is_replaced_instead_of_failing_the_mail(lea
     planned = attrs.evolve(entry, artifacts=(file(f"{bad}.eml", name=bad),))
     for _ in range(2):
         lease.record([planned])
-    (found,) = lease.unsettled_refs(folder)
+    (found,) = lease.open_in(folder)
     assert (found.ref.folder, found.subject, found.sender, found.reason) == (good, good, good, good)
     assert [(artifact.path, artifact.name) for artifact in found.artifacts] == [(f"{good}.eml", good)]
 
@@ -326,7 +326,7 @@ def test_no_question_reads_a_whole_table(store: SqlStore, lease: Lease, tmp_path
             lease.record([attrs.evolve(planned[1], artifacts=planned[2].artifacts)])
         lease.due({Stage.FOUND, Stage.STORED}, NOW, after=found[3].id, limit=5)
         lease.known([Identity("a", "S"), Identity("b")])
-        lease.unsettled_refs(INBOX)
+        lease.open_in(INBOX)
         lease.in_hand()
         lease.folder(INBOX)
         lease.renew(60)

@@ -221,7 +221,9 @@ def test_the_outcomes_by_stage() -> None:
         Stage.GIVEN_UP: Outcome.FAILED,
         Stage.UNCONFIRMED: Outcome.FAILED,
     }
-    assert entry(trouble=TROUBLE).outcome is Outcome.FAILED
+    assert entry(trouble=TROUBLE).outcome is Outcome.PENDING  # a destination's trouble: no attempt was counted
+    assert entry(trouble=TROUBLE, stage=Stage.PLANNED).outcome is Outcome.PENDING
+    assert entry(trouble=TROUBLE, stage=Stage.PLANNED, attempts=1).outcome is Outcome.FAILED
     assert entry(trouble=TROUBLE, stage=Stage.STORED).outcome is Outcome.STORED
 
 

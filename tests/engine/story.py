@@ -152,7 +152,12 @@ class Story:
         return MemorySource(self.server, self.spool, self.fuse)
 
     def sweep(
-        self, *, lane: Executor | None = None, lanes: Executor | None = None, bounds: Bounds = BOUNDS
+        self,
+        *,
+        lane: Executor | None = None,
+        lanes: Executor | None = None,
+        bounds: Bounds = BOUNDS,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> SweepReport:
         """A whole sweep; whatever happened, contents were given back and the counts add up."""
         lease = self.lease()
@@ -169,6 +174,7 @@ class Story:
             tell=self._tell,
             nonce=f"n{self.workers}",
             bounds=bounds,
+            stopping=stopping,
         )
         held = {id(content) for content in self.spool.open}  # by a worker that sleeps meanwhile
         report = sweep.run()

@@ -112,3 +112,20 @@ def test_the_source_is_used_by_one_thread_only() -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="source") as lane:
         story.sweep(lane=lane, bounds=Bounds(mails=2))
     assert users == {"source_0"}
+
+
+def test_a_sweep_that_is_stopped_finishes_what_it_is_storing_and_the_next_goes_on() -> None:
+    story = Story(delete_mails_on_server=True)
+    for number in range(10):
+        story.server.plant(mail(f"mail {number}"))
+    report = story.sweep(bounds=Bounds(mails=2), stopping=lambda: len(story.one.published) >= 4)
+    assert report.state == "paused"
+    assert report.trouble is not None
+    assert report.trouble.error == "Stopped"
+    assert 4 <= report.counts.stored < 10
+    assert report.counts.pending == 10 - report.counts.stored
+    assert not report.counts.failed
+    assert len(story.server.contents()) == report.counts.pending
+    assert counted(story.sweep()) == (report.counts.pending, 0, 0, 0)
+    assert len(story.one.published) == 10
+    assert not any(entry.attempts for entry in story.store.all())

@@ -10,7 +10,7 @@ from maildaemon_core.engine import discovery
 from maildaemon_core.monitoring import SweepState
 from maildaemon_core.options import Move
 from maildaemon_core.progress import Stage
-from maildaemon_core.testing.memory_source import EPOCH
+from maildaemon_core.testing.memory_source import EPOCH, INBOX
 from tests.engine.story import Story, counted, mail
 
 
@@ -45,7 +45,7 @@ def test_a_folder_that_is_deleted_while_its_mails_wait_stops_neither_the_sweep_n
     story.server.plant(mail("new"), "New")
     report = story.sweep()
     assert report.state is SweepState.DONE
-    assert counted(report) == (1, 0, 3, 0)
+    assert counted(report) == (1, 0, 0, 3)
     assert [each.folder for each in report.unwell_folders] == ["Old"]
     assert [story.entry(ref).attempts for ref in waiting] == [0, 0, 0]
     story.server.folders[waiting[0].folder] = folder  # it was only renamed for a while
@@ -196,3 +196,40 @@ def test_a_folder_that_is_renumbered_once_more_while_it_is_listed_is_listed_anew
     assert counted(story.sweep()) == (0, 0, 0, 0)
     assert {entry.ref.uidvalidity for entry in story.store.all()} == {"3"}
     assert len(story.one.published) == 5
+
+
+def test_a_number_that_comes_back_and_stands_for_another_mail_now_loses_nothing() -> None:
+    """UIDVALIDITY 1, then 2, then 1 again: RFC 9051 forbids it, and a restored backup does it."""
+    story = Story(delete_mails_on_server=True)
+    story.server.plant(mail("was first under 1:1"))
+    story.sweep()
+    story.server.renumber()
+    story.sweep()
+    folder = story.server.folders[INBOX]
+    folder.uidvalidity, folder.next_uid = 1, 1
+    story.server.plant(mail("is under 1:1 now"))
+    assert counted(story.sweep())[0] == 1
+    assert len(story.one.published) == 2
+    assert story.server.contents() == []
+
+
+def test_a_number_that_comes_back_and_stands_for_the_same_mail_delivers_nothing_twice() -> None:
+    story = Story()
+    raw = mail("stays")
+    story.server.plant(raw)
+    story.sweep()
+    kept = dict(story.server.folders[INBOX].mails)
+    story.server.renumber()
+    story.server.folders[INBOX].mails = {}
+    story.sweep()
+    folder = story.server.folders[INBOX]
+    folder.uidvalidity, folder.mails, folder.next_uid = 1, kept, 2
+    story.sweep()
+    assert [data for _, data in story.one.published] == [raw]
+
+
+def test_a_quiet_sweep_still_reports_its_folders_and_what_is_older() -> None:
+    story = Story("INBOX", since=EPOCH + timedelta(hours=1))
+    story.server.plant(mail("old"))
+    assert [(report.folder, report.older) for report in story.sweep().folders] == [("INBOX", 1)]
+    assert [(report.folder, report.older) for report in story.sweep().folders] == [("INBOX", 1)]

@@ -63,9 +63,16 @@ def test_what_is_given_takes_the_place_of_what_is_installed() -> None:
 
 def test_an_unknown_name_answers_with_what_is_installed_and_what_to_do() -> None:
     with pytest.raises(UnknownKind) as caught:
-        registry(GOOD, *BROKEN).kind("impa")
-    assert caught.value.message == "no source named 'impa'; installed: good, missing, nameless, wrong"
-    assert "pip install" in caught.value.remedy
+        registry(GOOD, *BROKEN).kind("pigeon")
+    assert caught.value.message == "no source named 'pigeon'; installed: good, missing, nameless, wrong"
+    assert "install the plug-in that brings a source of that name" in caught.value.remedy
+    assert "pip" not in caught.value.remedy  # whoever made a package of that name up would be trusted blindly
+
+
+def test_a_misspelt_name_answers_with_the_one_that_was_meant() -> None:
+    with pytest.raises(UnknownKind) as caught:
+        registry(GOOD, *BROKEN).kind("goood")
+    assert caught.value.remedy == "did you mean 'good'?"
     with pytest.raises(UnknownKind, match="no store named 'x'; installed: none"):
         Registry(STORES, entries=()).kind("x")
 

@@ -267,7 +267,7 @@ def test_something_unexpected_is_one_line_and_a_trace_only_with_debug(tmp_path: 
     assert TRACE in run("--debug").stderr
 
 
-def test_an_interrupt_ends_with_130_and_the_next_run_is_not_in_the_way(tmp_path: Path) -> None:
+def test_a_second_interrupt_ends_at_once_with_130_and_the_next_run_is_not_in_the_way(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         text = COMPLETE.format(port=silent.getsockname()[1]).replace("connectSeconds = 1", "connectSeconds = 600")
         (tmp_path / "m.toml").write_text(text)
@@ -283,7 +283,15 @@ def test_an_interrupt_ends_with_130_and_the_next_run_is_not_in_the_way(tmp_path:
         guard.start()
         connection, _ = silent.accept()  # it waits for a greeting that never comes
         running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        said = []
+        for line in running.stderr:
+            said.append(line)
+            if "once more to stop at once" in line:
+                break
+        running.send_signal(signal.SIGINT)
         out, err = running.communicate()
+        err = "".join(said) + err
         guard.cancel()
         connection.close()
     assert running.returncode == 130, err

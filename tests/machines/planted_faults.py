@@ -83,7 +83,7 @@ def stale_lease_writes(patch: pytest.MonkeyPatch) -> None:
 
 def identity_by_message_id_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Headers, "fingerprint", property(lambda headers: headers.message_id))
-    patch.setattr(recognition, "_times_were_rewritten", lambda listed, entries: True)  # alone: no time of receipt either
+    patch.setattr(recognition, "_times_were_rewritten", lambda listed, entries: True)  # nor by time
 
 
 def tidied_though_not_every_destination_confirmed(patch: pytest.MonkeyPatch) -> None:

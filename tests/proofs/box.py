@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -174,7 +173,7 @@ class Box:
                 assert child.stdout.readline().decode().strip() == READY
             time.sleep(moment)
             alive = child.poll() is None
-            os.kill(child.pid, signal.SIGKILL)
+            child.kill()  # does nothing if it has ended
             child.wait()
         return alive
 

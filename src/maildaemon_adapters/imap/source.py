@@ -26,6 +26,10 @@ _NO_MAILS = frozenset({"\\noselect", "\\nonexistent"})
 _TLS_WORDS = {"implicit": "TLS", "starttls": "STARTTLS", "none": "plain text"}
 
 
+_TELLING = ("UIDPLUS", "MOVE", "IDLE", "CONDSTORE", "OBJECTID")
+"""The abilities that make a difference to us (RFC 4315, 6851, 2177, 7162, 8474)."""
+
+
 class ImapSource:
     """RFC 9051 and RFC 3501.  A connection that broke is made anew by the next call."""
 
@@ -71,8 +75,11 @@ class ImapSource:
 
     def server(self) -> str:
         greeting = for_people(self._session.connection.greeting)
-        abilities = " ".join(sorted(each for each in self._session.abilities if not each.startswith("AUTH=")))
-        return f"{self._session.where} ({self._tls}) {greeting} {abilities}"
+        abilities = [each for each in _TELLING if each in self._session.abilities]
+        lacking = [each for each in _TELLING if each not in self._session.abilities]
+        can = f"has {', '.join(abilities)}" if abilities else ""
+        cannot = f"lacks {', '.join(lacking)}" if lacking else ""
+        return f"{self._session.where} ({self._tls}): {'; '.join(filter(None, (greeting, can, cannot)))}"
 
 
 def open_imap(options: MailboxOptions, settings: ImapSettings, spool: Spool) -> ImapSource:

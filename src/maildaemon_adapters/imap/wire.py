@@ -20,6 +20,7 @@ from imapclient import IMAPClient
 from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_fetch_response
 
+from maildaemon_adapters.imap.answers import plain_answers
 from maildaemon_adapters.imap.translate import HIGHEST_UID, response, uid_sets
 from maildaemon_adapters.imap.transport import Literal, Patience, Receive, Transport
 from maildaemon_core.message import BytesContent, Content
@@ -253,6 +254,9 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         finally:
             self._imap.receive = None
             self._imap.response("FETCH")
+        glance = plain_answers(data)
+        if glance is not None:
+            return glance
         try:
             return parse_fetch_response(data, normalise_times=False)  # type: ignore[no-any-return]
         except (ProtocolError, *PARSERS_FAIL_WITH) as error:

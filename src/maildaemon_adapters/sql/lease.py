@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from maildaemon_adapters.sql.connection import Database
 from maildaemon_adapters.sql.rows import moment, report_document
 from maildaemon_adapters.sql.tables import entry, folder, in_a_hand, is_open, lease, since_ever, storable
 from maildaemon_core.errors import LeaseLost
-from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId
+from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import SweepReport, SweepState
 from maildaemon_core.ports import FolderState, Holder
 from maildaemon_core.progress import Entry, EntryId, Stage
@@ -73,7 +74,24 @@ class SqlLease:
                     numbers.update(connection.scalars(alike))
             return ledger.load(connection, sorted(numbers))
 
-    def unsettled_refs(self, folder: FolderRef) -> Sequence[Entry]:
+    def at(self, refs: Sequence[MessageRef]) -> Sequence[Entry]:
+        wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for ref in dict.fromkeys(refs):
+            wanted[storable(ref.folder), storable(ref.uidvalidity)].append(storable(ref.uid))
+        numbers: set[int] = set()
+        with self._database.read() as connection:
+            for (name, uidvalidity), uids in wanted.items():
+                for portion in ledger.portions(uids):
+                    there = sa.select(entry.c.id).where(
+                        entry.c.mailbox == self._mailbox,
+                        entry.c.folder == name,
+                        entry.c.uidvalidity == uidvalidity,
+                        entry.c.uid.in_(portion),
+                    )
+                    numbers.update(connection.scalars(there))
+            return ledger.load(connection, sorted(numbers))
+
+    def open_in(self, folder: FolderRef) -> Sequence[Entry]:
         return self._select(entry.c.folder == storable(folder), is_open, since_ever)
 
     def in_hand(self) -> Sequence[Entry]:
@@ -119,8 +137,10 @@ class SqlLease:
             until = moment(self._clock() + timedelta(seconds=seconds))
             connection.execute(sa.update(lease).where(lease.c.mailbox == self._mailbox).values(until=until))
 
-    def give_back(self, next_due: datetime, report: SweepReport | None = None) -> None:
-        values: dict[str, object] = {"owner": None, "next_due": moment(next_due)}
+    def give_back(self, next_due: datetime | None = None, report: SweepReport | None = None) -> None:
+        values: dict[str, object] = {"owner": None}
+        if next_due is not None:
+            values["next_due"] = moment(next_due)
         if report is not None:
             values["report"] = report_document(report)
             if report.state is SweepState.DONE:

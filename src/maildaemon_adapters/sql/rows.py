@@ -238,6 +238,7 @@ def report_document(report: SweepReport) -> dict[str, Any]:
             for each in report.folders
         ],
         "tidied": report.tidied,
+        "server": report.server,
         "trouble": None if report.trouble is None else trouble_document(report.trouble),
         "remarks": list(report.remarks),
     }
@@ -261,6 +262,7 @@ def report_from(document: Row) -> SweepReport:
             for each in document["folders"]
         ),
         tidied=document["tidied"],
+        server=document["server"],
         trouble=_some_trouble(document["trouble"]),
         remarks=tuple(document["remarks"]),
     )

@@ -50,6 +50,10 @@ class Book:
             self.lease.record(entries)
             self._told(entries)
 
+    def looks_into(self, folder: FolderRef, older: int) -> None:
+        """The folder is part of this sweep, whether or not there is anything new in it."""
+        self._older[folder] = older
+
     def admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> Sequence[Entry]:
         new = self.lease.admit(folder, entries, state)
         self._older[folder] = state.older
@@ -85,8 +89,8 @@ class Book:
 
     def _told(self, entries: Sequence[Entry]) -> None:
         self._note(entries)
-        if entries:
-            self.tell(EntriesRecorded(mailbox=self.lease.mailbox, entries=tuple(entries)))
+        if decided := tuple(entry for entry in entries if not entry.in_hand):
+            self.tell(EntriesRecorded(mailbox=self.lease.mailbox, entries=decided))
 
     def _note(self, entries: Iterable[Entry]) -> None:
         for entry in entries:

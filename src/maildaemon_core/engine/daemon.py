@@ -83,6 +83,7 @@ class MailDaemon:
         self._clock = clock
         self._options: dict[MailboxId, MailboxOptions] = {}
         self._watches: dict[MailboxId, Watch] = {}
+        self._stopping = Signal()
 
     @classmethod
     def open(
@@ -117,6 +118,10 @@ class MailDaemon:
 
     def close(self) -> None:
         self.store.close()
+
+    def stop(self) -> None:
+        """Lets running sweeps finish the batch that they are storing, and then pause.  Those begun later do nothing."""
+        self._stopping.set()
 
     # --------------------------------------------------------------------------------------------- configurations
 
@@ -182,6 +187,7 @@ class MailDaemon:
                     tell=self._tell,
                     nonce=secrets.token_hex(4),
                     bounds=self._bounds,
+                    stopping=self._stopping.is_set,
                 ).run()
         except MaildaemonError as error:
             return self._not_swept(lease.mailbox, SweepState.FAILED, error.trouble())

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import attrs
+
 from maildaemon_core.admission import admitted, is_older
 from maildaemon_core.engine.book import PAGE, Book
 from maildaemon_core.errors import FolderMissing, Trouble
@@ -54,6 +56,7 @@ class Discovery:
 
     def _look_into(self, folder: FolderRef) -> None:
         state = self._book.lease.folder(folder)
+        self._book.looks_into(folder, state.older if state else 0)
         cursor = state.cursor if state else None
         older = state.older if state else 0
         while True:
@@ -86,9 +89,10 @@ class Discovery:
         while page.more:
             page = self._list_since(folder, page.cursor, PAGE)
             envelopes = [*(() if page.renumbered else envelopes), *page.envelopes]  # it may happen once more
+        envelopes, vacated = self._without_known_numbers(envelopes)
         found = recognise(envelopes, self._remembered(folder, envelopes))
         new, older = self._judge([*found.new, *found.doubtful])
-        changed = [self._book.after(entry, Rebound(ref)) for entry, ref in found.same]
+        changed = [*vacated, *(self._book.after(entry, Rebound(ref)) for entry, ref in found.same)]
         changed += [entry for lost in found.lost if (entry := self._given_up(lost)) is not None]
         self._admit(folder, [*changed, *new], FolderState(cursor=page.cursor, older=older))
         text = f"folder {folder} was renumbered: {len(found.same)} mails recognised, {len(found.new)} new"
@@ -96,9 +100,27 @@ class Discovery:
             text += f", {len(found.doubtful)} cannot be told apart from others and are processed again"
         self._book.remark(text)
 
+    def _without_known_numbers(self, envelopes: Sequence[Envelope]) -> tuple[list[Envelope], list[Entry]]:
+        """When a folder goes back to a numbering it had before: the mails that are not known under just this number.
+
+        A number that stands for another mail now is taken from the entry that had it, or the new mail would be lost.
+        """
+        listed = {envelope.ref: envelope for envelope in envelopes}
+        refs = list(listed)
+        vacated: list[Entry] = []
+        for at in range(0, len(refs), PAGE):
+            for entry in self._book.lease.at(refs[at : at + PAGE]):
+                envelope = listed[entry.ref]
+                if (entry.identity, entry.received) == (envelope.identity, envelope.received):
+                    del listed[entry.ref]
+                else:
+                    void = attrs.evolve(entry.ref, uidvalidity=f"{entry.ref.uidvalidity}, before {entry.id}")
+                    vacated.append(self._book.after(self._given_up(entry) or entry, Rebound(void)))
+        return list(listed.values()), vacated
+
     def _remembered(self, folder: FolderRef, envelopes: Sequence[Envelope]) -> Sequence[Entry]:
         lease = self._book.lease
-        remembered = {entry.id: entry for entry in lease.unsettled_refs(folder)}
+        remembered = {entry.id: entry for entry in lease.open_in(folder)}
         for at in range(0, len(envelopes), PAGE):
             for entry in lease.known([envelope.identity for envelope in envelopes[at : at + PAGE]]):
                 if entry.ref.folder == folder:

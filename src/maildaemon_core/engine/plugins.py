@@ -5,6 +5,7 @@ Our own adapters come through the same groups as anybody's.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -57,9 +58,10 @@ class Registry(Generic[P]):
         entry = self._entries.get(name)
         if entry is None:
             installed = ", ".join(self.names()) or "none"
+            alike = difflib.get_close_matches(name, self.names(), 1)
             raise UnknownKind(
                 f"no {self._noun} named {name!r}; installed: {installed}",
-                remedy=f"correct the type, or install the plug-in that brings it: pip install 'maildaemon-{name}'",
+                remedy=f"did you mean {alike[0]!r}?" if alike else self._how_to_get(name),
             )
         try:
             kind = entry.load()
@@ -72,6 +74,11 @@ class Registry(Generic[P]):
             )
         self._kinds[name] = kind
         return kind
+
+    def _how_to_get(self, name: str) -> str:
+        if name in _EXTRA:  # one of ours that is not registered: this installation is older, or damaged
+            return f"pip install --upgrade 'maildaemon[{_EXTRA[name] or name}]'"
+        return f"correct the type, or install the plug-in that brings a {self._noun} of that name"
 
     def plugins(self) -> Sequence[Plugin]:
         """All of them, each loaded once, the broken ones with their fault."""

@@ -83,7 +83,8 @@ class _Ahead:
 class Sweep:
     """A sweep of the mailbox whose lease this is.
 
-    ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.
+    ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.  When
+    ``stopping`` says so, the batch that is being stored is finished, and no other one begun.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Sweep:
         tell: Callable[[Event], None],
         nonce: str,
         bounds: Bounds = BOUNDS,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._lease = lease
         self._options = options
@@ -107,6 +109,8 @@ class Sweep:
         self._bounds = bounds
         self._book = Book(lease, clock, tell)
         self._delivery = Delivery(self._book, targets, nonce)
+        self._server = ""
+        self._stopping = stopping
 
     def run(self) -> SweepReport:
         """Never raises but for what ends the process; the report says how it went."""
@@ -120,6 +124,7 @@ class Sweep:
             ended=self._book.now(),
             folders=self._book.folders(),
             tidied=self._book.tidied,
+            server=self._server,
             trouble=trouble or self._book.trouble,
             remarks=tuple(self._book.remarks),
         )
@@ -151,6 +156,7 @@ class Sweep:
 
     def _work(self, source: MailSource) -> None:
         source = self._lane.submit(source.__enter__).result()
+        self._server = self._lane.submit(source.server).result()
         Discovery(
             self._book,
             self._options,
@@ -182,6 +188,8 @@ class Sweep:
         ahead: tuple[Batch, Future[Catch]] | None = None
         try:
             for batch in self._batches():
+                if self._stopping():
+                    raise Paused(_STOPPED)
                 if batch.alone and ahead is not None:
                     self._store(tidying, *ahead)
                     ahead = None
@@ -303,6 +311,12 @@ class Sweep:
     def _after_failure(self, entry: Entry, trouble: Trouble) -> Entry:
         return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))
 
+
+_STOPPED = Trouble(
+    error="Stopped",
+    message="the sweep was stopped before it was through",
+    remedy="start it again: it goes on where it was",
+)
 
 _NO_ANSWER = Trouble(
     error="NoAnswer",

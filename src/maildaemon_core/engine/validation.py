@@ -114,7 +114,7 @@ class Validation:
         finally:
             if lease is not None:
                 try:
-                    lease.give_back(self._clock())
+                    lease.give_back()
                 except LeaseLost:
                     logger.info("the mailbox was taken over during validation")
 

@@ -99,6 +99,7 @@ def sweep_reports(mailbox: MailboxId) -> st.SearchStrategy[SweepReport]:
         ended=moments(),
         folders=st.lists(folder, max_size=3).map(tuple),
         tidied=number,
+        server=_words,
         trouble=trouble,
         remarks=st.lists(_words, max_size=3).map(tuple),
     )

@@ -172,7 +172,11 @@ class MemoryLease:
         strong = {identity.strong for identity in identities if identity.strong}
         return [e for e in self._mine() if e.identity.fingerprint in prints or e.identity.strong in strong]
 
-    def unsettled_refs(self, folder: FolderRef) -> Sequence[Entry]:
+    def at(self, refs: Sequence[MessageRef]) -> Sequence[Entry]:
+        wanted = set(refs)
+        return [entry for entry in self._mine() if entry.ref in wanted]
+
+    def open_in(self, folder: FolderRef) -> Sequence[Entry]:
         return [entry for entry in self._mine() if entry.open and entry.ref.folder == folder]
 
     def admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> Sequence[Entry]:
@@ -222,11 +226,11 @@ class MemoryLease:
         with self._store._lock:
             self._check().until = self._store._clock() + timedelta(seconds=seconds)
 
-    def give_back(self, next_due: datetime, report: SweepReport | None = None) -> None:
+    def give_back(self, next_due: datetime | None = None, report: SweepReport | None = None) -> None:
         self._store.fuse.tick("store.give_back")
         with self._store._lock:
             held = self._check()
-            held.until, held.owner, held.next_due = None, "", next_due
+            held.until, held.owner, held.next_due = None, "", next_due or held.next_due
             held.token += 1  # so that what this lease still wants to write is void
             if report is not None:
                 held.report = report

@@ -235,11 +235,11 @@ class StoreConformance(LeaseConformance):
             STATE,
         )
         assert list(lease.in_hand()) == [held]
-        assert list(lease.unsettled_refs(INBOX)) == [kept, held]
-        assert list(lease.unsettled_refs(SENT)) == [sent]
+        assert list(lease.open_in(INBOX)) == [kept, held]
+        assert list(lease.open_in(SENT)) == [sent]
         lease.record([attrs.evolve(held, in_hand=0, due_at=None), attrs.evolve(gone, due_at=NOW)])
         assert list(lease.in_hand()) == []
-        assert [entry.id for entry in lease.unsettled_refs(INBOX)] == [kept.id, gone.id]
+        assert [entry.id for entry in lease.open_in(INBOX)] == [kept.id, gone.id]
 
     def test_known_mails_are_found_by_either_identity(self, store: Store, lease: Lease, mailbox: MailboxId) -> None:
         identities = [Identity("a"), Identity("b", "S1"), Identity("c", "S2"), Identity("a", "S3"), Identity("d")]
@@ -260,6 +260,14 @@ class StoreConformance(LeaseConformance):
         assert known(Identity("S1", "a"), Identity("y")) == []
         assert known() == []
         assert known(Identity("d"), *(Identity(f"n{at}", f"s{at}") for at in range(3000))) == [4]
+
+    def test_entries_are_found_by_their_references(self, lease: Lease, mailbox: MailboxId) -> None:
+        one, two, three = lease.admit(INBOX, [mail(mailbox, n) for n in (1, 2, 3)], STATE)
+        lease.record([attrs.evolve(two, stage=Stage.SETTLED, due_at=None)])
+        assert {entry.id for entry in lease.at([one.ref, two.ref])} == {one.id, two.id}
+        assert list(lease.at([three.ref, three.ref])) == [three]
+        assert list(lease.at([attrs.evolve(one.ref, uidvalidity="another")])) == []
+        assert list(lease.at([])) == []
 
     def test_people_find_entries(self, store: Store, lease: Lease, mailbox: MailboxId) -> None:
         subjects = ["Große Straße 1", "große strasse 2", "100%_ sure", "100 % sure", "nul\0and more", "İstanbul"]

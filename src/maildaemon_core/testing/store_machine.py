@@ -194,7 +194,7 @@ class StoreMachine(RuleBasedStateMachine):
                 ours, theirs = (ask(lease, self.clock) for lease in leases)
                 assert self.translated(ours) == list(theirs)
             for folder in FOLDERS:
-                ours, theirs = (list(lease.unsettled_refs(folder)) for lease in leases)
+                ours, theirs = (list(lease.open_in(folder)) for lease in leases)
                 assert self.translated(ours) == theirs
                 assert leases[0].folder(folder) == leases[1].folder(folder)
             for outcome in Outcome:
