@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -137,15 +138,19 @@ if (ROOT / "tests" / "bench" / "__main__.py").is_file():
     @nox.session
     def bench(session: nox.Session) -> None:
         """Measures, against real servers, and says where the time goes."""
-        provide_servers(session)
+        provide_servers(session, {"mbsync": "isync", "strace": "strace"})
         install(session, "--editable", ".[all]", groups=("test",))
         session.run("python", "-m", "tests.bench", *session.posargs)
 
 
-def provide_servers(session: nox.Session) -> None:
+def provide_servers(session: nox.Session, more: Mapping[str, str] = {}) -> None:
     """Installs the servers that are missing where we may: as root, with apt-get.  Elsewhere says the line."""
     reachable = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    missing = {program: package for program, package in SERVERS.items() if not shutil.which(program, path=reachable)}
+    missing = {
+        program: package
+        for program, package in {**SERVERS, **more}.items()
+        if not shutil.which(program, path=reachable)
+    }
     if not missing:
         return
     line = f"apt-get install -y --no-install-recommends {' '.join(missing.values())}"

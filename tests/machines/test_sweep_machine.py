@@ -5,11 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 from maildaemon_adapters.sql import SqlStore
 from maildaemon_core.ports import Store
 from maildaemon_core.testing.sweep_machine import SweepMachine
+
+pytestmark = pytest.mark.heavy
+"""Small and always the same on every change; ``nox -s heavy`` runs it at random, and large."""
 
 
 class SweepMachineOnSqlite(SweepMachine):
@@ -29,4 +33,6 @@ class SweepMachineOnSqlite(SweepMachine):
 
 TestTheWayOfAMail = SweepMachine.TestCase
 TestTheWayOfAMailOnSqlite = SweepMachineOnSqlite.TestCase
-TestTheWayOfAMailOnSqlite.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestTheWayOfAMailOnSqlite.settings = settings(
+    max_examples=max(settings().max_examples // 10, 15), stateful_step_count=25, deadline=None
+)
