@@ -85,8 +85,16 @@ class FolderMissing(Permanent):
     """The mailbox has no folder of that name."""
 
 
+class FolderRefused(Transient):
+    """The folder is there, and the server does not open it at present; other folders may well work."""
+
+
 class DestinationUnavailable(Transient):
     """The destination as a whole does not work at present: nothing can be stored there."""
+
+
+class DestinationsAlike(Permanent):
+    """Two destinations of one mailbox are the same place: nobody could tell their files apart."""
 
 
 class SpoolFull(Transient):

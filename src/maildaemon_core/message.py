@@ -176,7 +176,7 @@ class Message:
 class BatchId:
     """The name of a batch folder: which mailbox, under which lease, the how-many-eth.
 
-    ``nonce`` keeps apart batches of a store that was lost and made anew.
+    ``nonce`` tells the batches of one store from those of another that uses the same place under the same name.
     """
 
     mailbox: MailboxId

@@ -33,8 +33,12 @@ class Stage(StrEnum):
     """Every destination has confirmed every artifact; the server is still to be tidied."""
     SETTLED = "settled"
     """Stored, and the server is as the operator wants it."""
+    UNTIDIED = "untidied"
+    """Stored, and the server cannot be brought to what the operator wants, until a person has it tried again."""
     SKIPPED = "skipped"
-    """Nothing of it is wanted, or it vanished; moved away if ``onNoMatch`` says so and it is due."""
+    """Nothing of it is wanted; moved away if ``onNoMatch`` says so and it is due."""
+    VANISHED = "vanished"
+    """It was gone before anything was stored.  Nothing was decided about it: should it come back, it is found anew."""
     SET_ASIDE = "set aside"
     """Skipped, and moved as ``onNoMatch`` says."""
     GIVEN_UP = "given up"
@@ -88,14 +92,10 @@ class Artifact:
     receipt: Receipt | None = None
 
     @property
-    def at(self) -> tuple[str, str]:
-        """Which destination this is: its name and its place."""
-        return (self.destination, self.place)
-
-    @property
-    def slot(self) -> tuple[tuple[str, str], Role, int]:
-        """What it is of its mail, whatever it is called: a retry finds its earlier name by this."""
-        return (self.at, self.role, self.index)
+    def slot(self) -> tuple[str, Role, int]:
+        """What it is of its mail, whatever it and its destination are called: a retry finds its earlier name by
+        this."""
+        return (self.place, self.role, self.index)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,11 +151,13 @@ class Entry:
     @property
     def outcome(self) -> Outcome:
         match self.stage:
+            case Stage.STORED | Stage.SKIPPED if self.trouble:
+                return Outcome.FAILED  # what is to be done on the server cannot be done
             case Stage.STORED | Stage.SETTLED:
                 return Outcome.STORED
-            case Stage.SKIPPED | Stage.SET_ASIDE:
+            case Stage.SKIPPED | Stage.SET_ASIDE | Stage.VANISHED:
                 return Outcome.SKIPPED
-            case Stage.WAITING | Stage.GIVEN_UP | Stage.UNCONFIRMED:
+            case Stage.WAITING | Stage.GIVEN_UP | Stage.UNCONFIRMED | Stage.UNTIDIED:
                 return Outcome.FAILED
             case Stage.PLANNED if self.trouble and self.attempts:
                 return Outcome.FAILED
@@ -288,7 +290,7 @@ Happening = (
 _BEFORE_STAGING: Mapping[type[Happening], Stage] = {
     LeftInHand: Stage.WAITING,
     Withheld: Stage.SKIPPED,
-    Gone: Stage.SKIPPED,
+    Gone: Stage.VANISHED,
     Planned: Stage.PLANNED,
     Faltered: Stage.WAITING,
     GaveUp: Stage.GIVEN_UP,
@@ -317,8 +319,9 @@ STEPS: Mapping[Stage, Mapping[type[Happening], Stage]] = {
         Spared: Stage.SETTLED,
         LetGo: Stage.STORED,
         Faltered: Stage.STORED,
-        GaveUp: Stage.SETTLED,
+        GaveUp: Stage.UNTIDIED,
         Rebound: Stage.STORED,
+        Again: Stage.STORED,
     },
     Stage.SKIPPED: {
         Tidied: Stage.SET_ASIDE,
@@ -330,6 +333,8 @@ STEPS: Mapping[Stage, Mapping[type[Happening], Stage]] = {
         Again: Stage.FOUND,
     },
     Stage.SETTLED: {Rebound: Stage.SETTLED},
+    Stage.UNTIDIED: {Rebound: Stage.UNTIDIED, Again: Stage.STORED},
+    Stage.VANISHED: {Rebound: Stage.FOUND},
     Stage.SET_ASIDE: {Rebound: Stage.SET_ASIDE},
     Stage.GIVEN_UP: {Rebound: Stage.GIVEN_UP, Again: Stage.FOUND},
     Stage.UNCONFIRMED: {Rebound: Stage.UNCONFIRMED, Again: Stage.FOUND},
@@ -391,8 +396,12 @@ def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa
             )
         case Tidied() | Spared():
             return change(trouble=None, attempts=0, due_at=None)
+        case Again() if stage is Stage.STORED:
+            return change(attempts=0, trouble=None, due_at=now)  # only the server is to be tidied
         case Again():
             return change(attempts=0, suspect=False, reason="", trouble=None, care=KEEP, due_at=now)
+        case Rebound(ref) if entry.stage is Stage.VANISHED:
+            return change(ref=ref, reason="", due_at=now)
         case Rebound(ref):
             return change(ref=ref)
 

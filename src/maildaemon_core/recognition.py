@@ -8,10 +8,13 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from maildaemon_core.message import Envelope, MessageRef
+from maildaemon_core.options import Action
 from maildaemon_core.progress import Entry, Stage
 
 EVIDENCE = 3
 """So many mails must all show another time before the server is believed to have changed them."""
+
+_REMOVING = frozenset({Action.MOVE, Action.DELETE})
 
 _LIKE = {
     Stage.FOUND: "open",
@@ -19,6 +22,8 @@ _LIKE = {
     Stage.PLANNED: "planned",
     Stage.STORED: "stored",
     Stage.SETTLED: "stored",
+    Stage.UNTIDIED: "stored",
+    Stage.VANISHED: "open",
     Stage.SKIPPED: "skipped",
     Stage.SET_ASIDE: "skipped",
     Stage.GIVEN_UP: "given up",
@@ -75,7 +80,12 @@ def recognise(listed: Sequence[Envelope], remembered: Iterable[Entry]) -> Recogn
         strong = {one.strong_id for one in envelopes}
         known = [e for e in candidates[look] if not e.identity.strong or strong & {None, e.identity.strong}]
         theirs = {entry.identity.strong for entry in known}
-        apart = strong - theirs - {None} and theirs - strong - {None}
+        apart = bool(strong - theirs - {None} and theirs - strong - {None})
+        if not dated and look not in promised:
+            # Without its time a mail is told by its headers alone: these must be unmistakable, and one that we removed
+            # ourselves is not there any more.
+            known = [entry for entry in known if not _removed(entry)]
+            apart = apart or not all(one.headers.message_id for one in envelopes)
         if not known:
             new += envelopes
         elif not apart and _tellable(known, envelopes):
@@ -87,6 +97,11 @@ def recognise(listed: Sequence[Envelope], remembered: Iterable[Entry]) -> Recogn
     matched = {id(entry) for entry, _ in same}
     lost = tuple(entry for entry in entries if id(entry) not in matched)
     return Recognition(same=tuple(same), new=tuple(new), doubtful=tuple(doubtful), lost=lost)
+
+
+def _removed(entry: Entry) -> bool:
+    """The mail was moved or deleted on the server by us, or may have been."""
+    return entry.stage in {Stage.STORED, Stage.SETTLED, Stage.SET_ASIDE} and entry.care.action in _REMOVING
 
 
 def _times_were_rewritten(listed: Sequence[Envelope], entries: Sequence[Entry]) -> bool:

@@ -45,7 +45,7 @@ from tests.core.entries import BOX, NOW, RECEIPT, artifact, entry, ref
 TROUBLE = Trouble(error="Odd", message="it is odd")
 DELETE = Aftercare(Action.DELETE)
 BATCH = BatchId(BOX, 1, 1, "n")
-CLOSED = {Stage.SETTLED, Stage.SET_ASIDE, Stage.GIVEN_UP, Stage.UNCONFIRMED}
+CLOSED = {Stage.SETTLED, Stage.SET_ASIDE, Stage.GIVEN_UP, Stage.UNCONFIRMED, Stage.UNTIDIED, Stage.VANISHED}
 
 
 def artifacts() -> st.SearchStrategy[tuple[Artifact, ...]]:
@@ -204,7 +204,13 @@ def test_a_person_can_have_everything_tried_again_that_failed_or_was_skipped() -
         assert (after.stage, after.due_at, after.attempts, after.trouble) == (Stage.FOUND, NOW, 0, None)
         assert (after.reason, after.suspect, after.care) == ("", False, KEEP)
         assert after.artifacts == start.artifacts  # it keeps its names (law 5)
-    for stage in (Stage.FOUND, Stage.PLANNED, Stage.STORED, Stage.SETTLED, Stage.SET_ASIDE):
+    for stage in (Stage.STORED, Stage.UNTIDIED):
+        care = Aftercare(Action.DELETE)
+        start = entry(stage=stage, attempts=12, trouble=TROUBLE, artifacts=(artifact(done=True),), care=care)
+        after = advance(start, Again(), NOW)  # only the server is tidied again
+        assert (after.stage, after.due_at, after.attempts, after.trouble) == (Stage.STORED, NOW, 0, None)
+        assert (after.care, after.artifacts) == (care, start.artifacts)
+    for stage in (Stage.FOUND, Stage.PLANNED, Stage.SETTLED, Stage.SET_ASIDE, Stage.VANISHED):
         with pytest.raises(NoSuchStep, match=f"Again cannot happen to a mail that is {stage}"):
             advance(entry(stage=stage), Again(), NOW)
 
@@ -216,7 +222,9 @@ def test_the_outcomes_by_stage() -> None:
         Stage.PLANNED: Outcome.PENDING,
         Stage.STORED: Outcome.STORED,
         Stage.SETTLED: Outcome.STORED,
+        Stage.UNTIDIED: Outcome.FAILED,
         Stage.SKIPPED: Outcome.SKIPPED,
+        Stage.VANISHED: Outcome.SKIPPED,
         Stage.SET_ASIDE: Outcome.SKIPPED,
         Stage.GIVEN_UP: Outcome.FAILED,
         Stage.UNCONFIRMED: Outcome.FAILED,
@@ -224,7 +232,7 @@ def test_the_outcomes_by_stage() -> None:
     assert entry(trouble=TROUBLE).outcome is Outcome.PENDING  # a destination's trouble: no attempt was counted
     assert entry(trouble=TROUBLE, stage=Stage.PLANNED).outcome is Outcome.PENDING
     assert entry(trouble=TROUBLE, stage=Stage.PLANNED, attempts=1).outcome is Outcome.FAILED
-    assert entry(trouble=TROUBLE, stage=Stage.STORED).outcome is Outcome.STORED
+    assert entry(trouble=TROUBLE, stage=Stage.STORED).outcome is Outcome.FAILED  # the server cannot be tidied
 
 
 def test_whole_means_that_the_mail_itself_is_among_the_files() -> None:
@@ -235,6 +243,6 @@ def test_whole_means_that_the_mail_itself_is_among_the_files() -> None:
 
 def test_a_slot_is_the_same_whatever_the_file_is_called() -> None:
     assert artifact("a").slot == artifact("b").slot
-    assert artifact(destination="one").slot != artifact(destination="two").slot
+    assert artifact(destination="one").slot == artifact(destination="two").slot
     assert artifact(place="/srv/one").slot != artifact(place="/srv/two").slot
     assert artifact(role=Role.ATTACHMENT, index=1).slot != artifact(role=Role.ATTACHMENT, index=2).slot

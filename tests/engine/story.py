@@ -172,7 +172,7 @@ class Story:
             lane=lane or Inline(),
             clock=lambda: self.now,
             tell=self._tell,
-            nonce=f"n{self.workers}",
+            nonce="ours",
             bounds=bounds,
             stopping=stopping,
         )

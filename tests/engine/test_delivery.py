@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from maildaemon_core.engine.sweep import Bounds
-from maildaemon_core.errors import DestinationUnavailable, Trouble
+from maildaemon_core.errors import DestinationsAlike, DestinationUnavailable, Trouble
 from maildaemon_core.message import BatchId
 from maildaemon_core.monitoring import EntriesRecorded, SweepState
 from maildaemon_core.options import DestinationOptions, MailArchiving
@@ -124,14 +124,11 @@ def test_with_on_conflict_fail_a_path_of_another_mail_fails_too_and_nothing_of_i
     assert not story.one.staging
 
 
-def test_two_destinations_at_one_place_share_its_paths() -> None:
+def test_two_destinations_at_one_place_are_refused() -> None:
     story = Story(places=("one", "two"))
     story.places["two"] = MemoryDestination("memory:one")
-    story.places["two"].visible = story.one.visible
-    raw = mail("invoice")
-    ref = story.server.plant(raw)
-    assert counted(story.sweep()) == (1, 0, 0, 0)
-    assert story.one.visible == {"invoice.eml": raw, f"invoice-{story.entry(ref).key}.eml": raw}
+    with pytest.raises(DestinationsAlike, match="'one', 'two', two are one and the same place"):
+        story.sweep()
 
 
 def test_a_file_refused_at_one_destination_and_occupied_at_the_other_finds_its_way() -> None:
@@ -270,7 +267,7 @@ def test_a_mail_that_finds_no_room_waits_without_an_attempt_while_others_go_on()
     for number in range(4):
         story.server.plant(mail(f"mail {number}"))
     report = story.sweep(bounds=Bounds(mails=2))
-    assert report.state is SweepState.DONE
+    assert report.state is SweepState.PAUSED
     assert not report.well
     assert report.trouble == full
     assert counted(report) == (4, 0, 0, 1)
@@ -390,15 +387,53 @@ def test_a_removed_destination_is_dropped_from_open_plans() -> None:
     assert story.server.contents() == []
 
 
-def test_with_its_only_destination_replaced_a_planned_mail_is_planned_anew() -> None:
+def test_with_its_only_destination_replaced_nobody_can_tell_where_a_planned_mail_went() -> None:
+    story = Story(delete_mails_on_server=True)
+    raw = mail("invoice")
+    ref = story.server.plant(raw)
+    story.crash(place="destination.published")
+    story.places = {"new": MemoryDestination("memory:new")}
+    story.change(destinations=(DestinationOptions(name="new", url="memory:new"),))
+    for _ in range(2):
+        story.sweep()
+        assert story.entry(ref).stage is Stage.UNCONFIRMED
+        assert not story.places["new"].published
+        assert story.server.contents() == [raw]
+    story.again()
+    assert counted(story.sweep()) == (1, 0, 0, 0)
+    assert data_of(story.places["new"]) == [raw]
+
+
+def test_a_destination_that_is_only_called_otherwise_is_the_same_one() -> None:
     story = Story(delete_mails_on_server=True)
     raw = mail("invoice")
     story.server.plant(raw)
-    story.crash(place="destination.publish")
-    story.places = {"new": MemoryDestination("memory:new")}
-    story.change(destinations=(DestinationOptions(name="new", url="memory:new"),))
+    story.crash(place="destination.published")
+    one = story.one
+    one.take("invoice.eml")
+    story.places = {"renamed": one}
+    story.change(destinations=(DestinationOptions(name="renamed", url="memory:one"),))
     assert counted(story.sweep()) == (1, 0, 0, 0)
-    assert data_of(story.places["new"]) == [raw]
+    assert [data for _, data in one.published] == [raw]
+    assert story.server.contents() == []
+
+
+def test_a_mail_that_is_tried_again_under_another_name_of_its_destination_is_not_written_twice() -> None:
+    story = Story(places=("one", "two"))
+    raw = mail("invoice")
+    story.server.plant(raw)
+    story.falter(DestinationUnavailable("gone"), after=1, place="destination.publish")
+    one = story.one
+    story.places = {"first": one, "two": story.two}
+    story.change(
+        destinations=(
+            DestinationOptions(name="first", url="memory:one"),
+            DestinationOptions(name="two", url="memory:two"),
+        )
+    )
+    assert counted(story.sweep()) == (1, 0, 0, 0)
+    assert [data for _, data in one.published] == [raw]
+    assert [data for _, data in story.two.published] == [raw]
 
 
 def test_an_added_destination_gets_new_mail_only() -> None:
@@ -418,11 +453,15 @@ def test_an_added_destination_gets_new_mail_only() -> None:
 def test_what_dead_workers_left_behind_is_cleared_and_nobody_elses() -> None:
     story = Story()
     story.sweep()
-    mine = BatchId(MAILBOX, 1, 9, "dead")
-    another = BatchId(type(MAILBOX)("another"), 1, 9, "alive")
-    story.one.staging = {mine: {"1-1": b"half"}, another: {"1-1": b"half"}}
+    mine = BatchId(MAILBOX, 1, 9, "ours")
+    others = {
+        BatchId(type(MAILBOX)("another"), 1, 9, "ours"),
+        BatchId(MAILBOX, 1, 9, "another store's"),
+        BatchId(MAILBOX, 999, 1, "ours"),
+    }
+    story.one.staging = {batch: {"1-1": b"half"} for batch in {mine, *others}}
     story.sweep()
-    assert set(story.one.staging) == {another}
+    assert set(story.one.staging) == others
 
 
 # ------------------------------------------------------------------------------------------------------ side by side

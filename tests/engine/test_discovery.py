@@ -61,7 +61,8 @@ def test_mail_that_goes_missing_with_its_folder_before_it_is_tidied_stops_nobody
     report = story.sweep()
     assert report.state is SweepState.DONE
     assert story.server.contents("New") == []
-    assert counted(report) == (2, 0, 0, 0)
+    assert counted(report) == (1, 0, 1, 0)  # stored, and what was to be done on the server cannot be done
+    assert [entry.stage for entry in story.store.all()] == [Stage.UNTIDIED, Stage.SETTLED]
 
 
 def test_long_folders_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,3 +234,34 @@ def test_a_quiet_sweep_still_reports_its_folders_and_what_is_older() -> None:
     story.server.plant(mail("old"))
     assert [(report.folder, report.older) for report in story.sweep().folders] == [("INBOX", 1)]
     assert [(report.folder, report.older) for report in story.sweep().folders] == [("INBOX", 1)]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_mail_that_waits_while_its_folder_is_empty_for_a_sweep_is_found_again(same: bool) -> None:
+    story = Story(delete_mails_on_server=True)
+    raws = [mail(f"mail {number}") for number in range(3)]
+    for raw in raws:
+        story.server.plant(raw)
+    story.one.down = True
+    story.sweep()
+    folder = story.server.folders[INBOX]
+    kept, uidvalidity, next_uid = dict(folder.mails), folder.uidvalidity, folder.next_uid
+    folder.mails, folder.uidvalidity, folder.next_uid = {}, 77, 1
+    assert counted(story.sweep())[2:] == (0, 0)
+    folder.mails, folder.uidvalidity, folder.next_uid = kept, uidvalidity if same else 78, next_uid
+    story.one.down = False
+    assert counted(story.sweep()) == (3, 0, 0, 0)
+    assert sorted(data for _, data in story.one.published) == sorted(raws)
+
+
+def test_a_mail_without_an_id_is_not_taken_for_one_that_was_deleted_though_the_times_are_lost() -> None:
+    story = Story(delete_mails_on_server=True, allowed_email_extensions=("firm.example",))
+    for number in range(3):
+        story.server.plant(mail(f"refused {number}", sender="x@evil.example"))
+    scan = b"From: scanner@firm.example\r\nSubject: Scan\r\n\r\npage %d\r\n"
+    story.server.plant(scan % 1)
+    story.sweep()
+    story.server.renumber(new_times=True)
+    story.server.plant(scan % 2)
+    story.sweep()
+    assert [data for _, data in story.one.published] == [scan % 1, scan % 2]

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import attrs
 import pytest
 
 from maildaemon_core import progress, recognition
+from maildaemon_core.engine.book import Book
 from maildaemon_core.engine.delivery import Delivery, Job
 from maildaemon_core.engine.sweep import Batch, Catch, Sweep
 from maildaemon_core.engine.tidying import Tidying
 from maildaemon_core.message import BatchId, FolderRef, Headers
 from maildaemon_core.options import Aftercare
 from maildaemon_core.ports import Fetched, FolderState, Known
-from maildaemon_core.progress import Entry, Stage, Unstaged
+from maildaemon_core.progress import Entry, Happening, Rebound, Stage, Unstaged
 from maildaemon_core.testing.memory_store import MemoryLease
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -123,6 +125,17 @@ def taken_up_where_the_batch_was_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Delivery, "_publish", wrong)
 
 
+def left_as_vanished_when_it_comes_back(patch: pytest.MonkeyPatch) -> None:
+    right = Book.after
+
+    def wrong(book: Book, entry: Entry, happening: Happening) -> Entry:
+        if entry.stage is Stage.VANISHED and isinstance(happening, Rebound):
+            return attrs.evolve(entry, ref=happening.ref)
+        return right(book, entry, happening)
+
+    patch.setattr(Book, "after", wrong)
+
+
 FAULTS: dict[str, Plant] = {
     "cursor saved before entries": cursor_saved_before_entries,
     "tidied before stored": tidied_before_stored,
@@ -134,6 +147,7 @@ FAULTS: dict[str, Plant] = {
     "tidied though not every destination confirmed": tidied_though_not_every_destination_confirmed,
     "written again when nobody can tell": written_again_when_nobody_can_tell,
     "batch forgotten before it is recorded": taken_up_where_the_batch_was_left,
+    "left as vanished when it comes back": left_as_vanished_when_it_comes_back,
 }
 
 

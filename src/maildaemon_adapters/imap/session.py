@@ -9,7 +9,7 @@ from maildaemon_adapters.imap.login import log_in, port_of
 from maildaemon_adapters.imap.settings import ImapSettings
 from maildaemon_adapters.imap.translate import for_people, is_temporary, response
 from maildaemon_adapters.imap.wire import Broken, Connection, Opened, Refused, Unparsable
-from maildaemon_core.errors import FolderMissing, SourceUnavailable
+from maildaemon_core.errors import FolderMissing, FolderRefused, SourceUnavailable
 from maildaemon_core.message import FolderRef
 from maildaemon_core.options import MailboxOptions
 
@@ -63,7 +63,12 @@ class Session:
             self._folder = (folder, opened, writable)
             return opened
         self._missing(folder, refused)
-        raise Refused(refused)
+        if writable:
+            raise Refused(refused)
+        raise FolderRefused(
+            f"{self.where} does not open {folder!r}: {for_people(refused)}",
+            remedy="look at this folder with a mail program, and into the server's log",
+        )
 
     def at(self, folder: FolderRef, uidvalidity: str) -> Connection:
         """The connection with this folder open for reading, under this UIDVALIDITY.  Raises ``Renumbered``."""
@@ -84,7 +89,10 @@ class Session:
         """Raises what a refused folder means, unless it just may not be written."""
         code, words = response(refused)
         if is_temporary(refused):
-            raise SourceUnavailable(f"{self.where} does not open {folder!r} at present: {for_people(refused)}")
+            raise FolderRefused(
+                f"{self.where} does not open {folder!r} at present: {for_people(refused)}",
+                remedy="it will be tried again",
+            )
         found = self._connection.listed(folder)
         attributes = {attribute.lower() for each, _, _ in found for attribute in each}
         if code == "NONEXISTENT" or not found or "\\nonexistent" in attributes:

@@ -27,7 +27,7 @@ class Book:
         self.tell = tell
         self.remarks: list[str] = []
         self.tidied = 0
-        self.trouble: Trouble | None = None
+        self.blocked: Trouble | None = None
         self._seen: dict[EntryId, tuple[FolderRef, Outcome]] = {}
         self._older: dict[FolderRef, int] = {}
         self._troubles: dict[FolderRef, Trouble] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -38,7 +38,7 @@ from maildaemon_core.ports import (
     SecretReader,
     Store,
 )
-from maildaemon_core.progress import STEPS, Again, Outcome, advance
+from maildaemon_core.progress import STEPS, Again, Outcome, Stage, advance
 from maildaemon_core.schedule import Watch, next_watch
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class MailDaemon:
                     lane=lane,
                     clock=self._clock,
                     tell=self._tell,
-                    nonce=secrets.token_hex(4),
+                    nonce=self._nonce(lease.mailbox),
                     bounds=self._bounds,
                     stopping=self._stopping.is_set,
                 ).run()
@@ -200,6 +200,12 @@ class MailDaemon:
             for target in opened:
                 with suppress(MaildaemonError):
                     target.destination.close()
+
+    def _nonce(self, mailbox: MailboxId) -> str:
+        """The same for as long as this store knows the mailbox, and no other store's."""
+        configuration = self.store.configuration(mailbox)
+        created = configuration.created.isoformat() if configuration and configuration.created else ""
+        return hashlib.sha256(f"{mailbox} {created}".encode()).hexdigest()[:8]
 
     def _lease(self, mailbox: MailboxId) -> Lease | None:
         owner = this_process()
@@ -239,9 +245,11 @@ class MailDaemon:
     def infos(self) -> Sequence[MailboxInfo]:
         return self.store.infos()
 
-    def retry_failed(self, mailbox: MailboxId) -> int:
-        """Has every failed mail of a mailbox tried again, the given up and the unconfirmed ones too; how many those
-        are.
+    def retry_failed(self, mailbox: MailboxId, *, unconfirmed: bool = False) -> int:
+        """Has every failed mail of a mailbox tried again, those given up too; how many those are.
+
+        Only with ``unconfirmed`` those of which nobody can tell whether they were delivered: if they were, they come
+        twice.
 
         Raises ``LeaseLost`` if the mailbox is being worked on.
         """
@@ -253,7 +261,11 @@ class MailDaemon:
             number, before = 0, None
             while True:
                 page = self.store.entries(EntryQuery(outcome=Outcome.FAILED, mailbox=mailbox, before=before, limit=200))
-                again = [advance(entry, Again(), now) for entry in page.entries if Again in STEPS[entry.stage]]
+                again = [
+                    advance(entry, Again(), now)
+                    for entry in page.entries
+                    if Again in STEPS[entry.stage] and (unconfirmed or entry.stage is not Stage.UNCONFIRMED)
+                ]
                 if again:
                     lease.record(again)
                 number += len(again)

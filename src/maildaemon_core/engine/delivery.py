@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import attrs
 
 from maildaemon_core.engine.book import THE_END, Book
-from maildaemon_core.engine.targets import Answers, At, Paused, Targets
+from maildaemon_core.engine.targets import Answers, Paused, Targets
 from maildaemon_core.errors import PathsTaken, Trouble
 from maildaemon_core.message import BatchId
 from maildaemon_core.options import Action
@@ -60,7 +60,7 @@ class Delivery:
         self._batches = 0
         self._taken: set[Path] = set()
         self._down: Trouble | None = None
-        self._wished: dict[tuple[EntryId | None, tuple[At, Role, int]], str] = {}
+        self._wished: dict[tuple[EntryId | None, tuple[str, Role, int]], str] = {}
 
     def deliver(self, jobs: Sequence[Job], also: Sequence[Entry] = ()) -> list[Entry]:
         """Stores these mails; answers with those that are stored and still to be tidied.
@@ -94,17 +94,17 @@ class Delivery:
         for batch, entries in batches.items():
             self._resume(batch, entries)
             self._pause_if_down()
-        self._targets.clear(self._book.lease.mailbox, self._book.lease.token, self._needed())
+        self._targets.clear(self._book.lease.mailbox, self._book.lease.token, self._nonce, self._needed())
 
     # -------------------------------------------------------------------------------------------------- staging
 
     def _stage(self, batch: BatchId, jobs: Sequence[Job], also: Sequence[Entry]) -> list[Entry]:
         """Stages and records; answers with what is recorded as staged."""
         planned = [self._planned(batch, job) for job in jobs]
-        puts: dict[At, list[Put]] = defaultdict(list)
+        puts: dict[str, list[Put]] = defaultdict(list)
         for job, entry in zip(jobs, planned, strict=True):
             for wish, artifact in zip(job.plan.wishes, _unpublished(entry), strict=True):
-                puts[artifact.at].append(Put(part=artifact.part, path=artifact.path, content=wish.content))
+                puts[artifact.place].append(Put(part=artifact.part, path=artifact.path, content=wish.content))
         answers = self._targets.ask(puts, lambda destination, its: destination.stage(batch, its))
         if answers.down:
             trouble = next(iter(answers.down.values()))
@@ -177,7 +177,7 @@ class Delivery:
             for artifact in entry.artifacts:
                 if artifact.receipt or (artifact.place, artifact.path) not in taken:
                     artifacts.append(artifact)
-                elif self._targets.options(artifact.at).on_conflict == "fail":
+                elif self._targets.options(artifact.place).on_conflict == "fail":
                     failed.append(self._withdrawn(entry, _occupied(artifact)))
                     break
                 else:
@@ -252,8 +252,9 @@ class Delivery:
         entry = self._book.after(entry, Published(tuple(artifacts)))
         if unknown is not None:
             return self._book.after(entry, Unconfirmable(_unconfirmed(unknown))), set()
-        if down := next((answers.down[artifact.at] for artifact, _ in faults if artifact.at in answers.down), None):
-            return self._book.after(entry, LetGo(trouble=down)), set()
+        down = [answers.down[artifact.place] for artifact, _ in faults if artifact.place in answers.down]
+        if down:
+            return self._book.after(entry, LetGo(trouble=down[0])), set()
         if faults:
             return self._failed(entry, faults), set()
         return entry, occupied
@@ -268,15 +269,16 @@ class Delivery:
 
     def _resume(self, batch: BatchId | None, entries: Sequence[Entry]) -> None:
         reachable: list[Entry] = []
-        unstaged: list[Entry] = []
+        stranded: list[Entry] = []
         for entry in entries:
             # A destination that was taken out of the options is dropped from open plans.
-            kept = tuple(a for a in entry.artifacts if a.receipt or self._targets.has(a.at))
-            if kept and batch is not None:
+            kept = tuple(a for a in entry.artifacts if a.receipt or self._targets.has(a.place))
+            if kept:
                 reachable.append(attrs.evolve(entry, artifacts=kept))
             else:
-                unstaged.append(self._book.after(entry, Unstaged(kept)))
-        self._book.record(unstaged)
+                # It may have been delivered there: storing it elsewhere by ourselves could double it.
+                stranded.append(self._book.after(entry, Unconfirmable(_out_of_reach(entry.artifacts[0]))))
+        self._book.record(stranded)
         if batch is None or not reachable:
             return
         answers = self._targets.ask(_parts(reachable), lambda destination, its: destination.recover(batch, its))
@@ -301,12 +303,12 @@ class Delivery:
     def _failed(self, entry: Entry, faults: Sequence[tuple[Artifact, Trouble]]) -> Entry:
         """A mail that failed: its own fault, or that of a destination that does not even take a small file (law 8)."""
         for artifact, trouble in faults:
-            blocked = self._targets.probe(artifact.at)
+            blocked = self._targets.probe(artifact.place)
             self._down = self._down or blocked
             if blocked is None and trouble.error == "DestinationFull":
                 blocked = trouble  # a small file still fits: the mail waits for room, and that is not its fault
             if blocked is not None:
-                self._book.trouble = blocked
+                self._book.blocked = blocked
                 return self._book.after(entry, LetGo(trouble=blocked))
         return self._book.after(entry, after_failure(entry, faults[0][1], now=self._book.now()))
 
@@ -329,11 +331,11 @@ def _paths(entry: Entry) -> set[Path]:
     return {(artifact.place, artifact.path) for artifact in entry.artifacts}
 
 
-def _parts(entries: Sequence[Entry]) -> Mapping[At, Sequence[Staged]]:
-    parts: dict[At, list[Staged]] = defaultdict(list)
+def _parts(entries: Sequence[Entry]) -> Mapping[str, Sequence[Staged]]:
+    parts: dict[str, list[Staged]] = defaultdict(list)
     for entry in entries:
         for artifact in _unpublished(entry):
-            parts[artifact.at].append(
+            parts[artifact.place].append(
                 Staged(part=artifact.part, path=artifact.path, size=artifact.size, sha256=artifact.sha256)
             )
     return parts
@@ -380,10 +382,19 @@ def _occupied(artifact: Artifact) -> Trouble:
     )
 
 
+def _out_of_reach(artifact: Artifact) -> Trouble:
+    return Trouble(
+        error="Unconfirmed",
+        message=f"{artifact.path} was on its way to {artifact.place}, which is no destination of this mailbox any more",
+        remedy="look whether the file arrived there; if it did not, have the mail tried again (--retry-unconfirmed)",
+        transient=False,
+    )
+
+
 def _unconfirmed(artifact: Artifact) -> Trouble:
     return Trouble(
         error="Unconfirmed",
         message=f"nobody can tell whether {artifact.path} was delivered to {artifact.destination!r}: its batch is gone",
-        remedy="look whether the file arrived; if it did not, have the mail tried again",
+        remedy="look whether the file arrived; if it did not, have the mail tried again (--retry-unconfirmed)",
         transient=False,
     )

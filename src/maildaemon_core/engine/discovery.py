@@ -9,7 +9,7 @@ import attrs
 
 from maildaemon_core.admission import admitted, is_older
 from maildaemon_core.engine.book import PAGE, Book
-from maildaemon_core.errors import FolderMissing, Trouble
+from maildaemon_core.errors import FolderMissing, FolderRefused, Trouble
 from maildaemon_core.folders import Choice, choose_folders, named_folders, needs_listing
 from maildaemon_core.message import Cursor, Envelope, FolderRef
 from maildaemon_core.monitoring import MailsFound
@@ -46,7 +46,7 @@ class Discovery:
         for folder in choice.folders:
             try:
                 self._look_into(folder)
-            except FolderMissing as error:
+            except (FolderMissing, FolderRefused) as error:
                 self._book.blame_folder(folder, error.trouble())
 
     def _choose(self) -> Choice:
@@ -113,6 +113,8 @@ class Discovery:
                 envelope = listed[entry.ref]
                 if (entry.identity, entry.received) == (envelope.identity, envelope.received):
                     del listed[entry.ref]
+                    if entry.stage is Stage.VANISHED:
+                        vacated.append(self._book.after(entry, Rebound(entry.ref)))
                 else:
                     void = attrs.evolve(entry.ref, uidvalidity=f"{entry.ref.uidvalidity}, before {entry.id}")
                     vacated.append(self._book.after(self._given_up(entry) or entry, Rebound(void)))

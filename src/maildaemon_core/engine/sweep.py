@@ -17,7 +17,15 @@ from maildaemon_core.engine.delivery import Delivery, Job
 from maildaemon_core.engine.discovery import Discovery
 from maildaemon_core.engine.targets import Paused, Targets, internal_trouble
 from maildaemon_core.engine.tidying import Tidying
-from maildaemon_core.errors import FolderMissing, LeaseLost, MaildaemonError, SpoolFull, StoreUnavailable, Trouble
+from maildaemon_core.errors import (
+    FolderMissing,
+    FolderRefused,
+    LeaseLost,
+    MaildaemonError,
+    SpoolFull,
+    StoreUnavailable,
+    Trouble,
+)
 from maildaemon_core.message import Content, Cursor, FolderRef, MessageRef
 from maildaemon_core.mime import read_message
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepStarted, SweepState
@@ -125,7 +133,7 @@ class Sweep:
             folders=self._book.folders(),
             tidied=self._book.tidied,
             server=self._server,
-            trouble=trouble or self._book.trouble,
+            trouble=trouble,
             remarks=tuple(self._book.remarks),
         )
         self._book.tell(SweepEnded(report=report))
@@ -152,6 +160,8 @@ class Sweep:
         except Exception as error:
             logger.exception("the sweep of mailbox %s failed", self._options.label)
             return SweepState.FAILED, internal_trouble("the sweep", error)
+        if self._book.blocked is not None:
+            return SweepState.PAUSED, self._book.blocked
         return SweepState.DONE, None
 
     def _work(self, source: MailSource) -> None:
@@ -256,7 +266,7 @@ class Sweep:
         finally:
             for content in contents:
                 content.close()
-        if isinstance(caught.error, FolderMissing):
+        if isinstance(caught.error, FolderMissing | FolderRefused):
             self._book.blame_folder(batch.entries[0].ref.folder, caught.error.trouble())  # the others go on
         elif caught.error is not None:
             raise caught.error
@@ -299,7 +309,7 @@ class Sweep:
                 return self._book.after(entry, Withheld(reason, care))
 
     def _unanswered(self, entry: Entry, error: Exception | None, *, alone: bool) -> Entry:
-        if isinstance(error, FolderMissing):
+        if isinstance(error, FolderMissing | FolderRefused):
             return self._book.after(entry, LetGo(trouble=error.trouble()))
         if isinstance(error, SpoolFull):  # perhaps there is never room for this one: alone, it is not in others' way
             return self._book.after(entry, LetGo(suspect=True, trouble=error.trouble()))

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import attrs
 
-from maildaemon_core.errors import MaildaemonError, Trouble
+from maildaemon_core.errors import DestinationsAlike, MaildaemonError, Trouble
 from maildaemon_core.message import BatchId, MailboxId
 from maildaemon_core.options import DestinationOptions
 from maildaemon_core.ports import Destination
@@ -20,9 +20,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 A = TypeVar("A")
-
-At = tuple[str, str]
-"""A destination's name and place: what an artifact remembers of it."""
 
 
 class Paused(Exception):
@@ -41,85 +38,92 @@ class Target:
     destination: Destination
 
     @property
-    def at(self) -> At:
-        return (self.options.name, self.destination.place)
+    def place(self) -> str:
+        return self.destination.place
 
 
 @attrs.frozen(kw_only=True)
 class Answers:
-    """What was answered: ``parts`` by destination and part; ``down`` are those that answered nothing, and why."""
+    """What was answered: ``parts`` by place and part; ``down`` are the places that answered nothing, and why."""
 
-    parts: Mapping[tuple[At, str], object]
-    down: Mapping[At, Trouble]
+    parts: Mapping[tuple[str, str], object]
+    down: Mapping[str, Trouble]
 
     def about(self, artifact: Artifact) -> object:
         """The answer about a staged part; the destination's own trouble if it gave none."""
-        answer = self.parts.get((artifact.at, artifact.part))
-        return self.down.get(artifact.at) if answer is None else answer
+        answer = self.parts.get((artifact.place, artifact.part))
+        return self.down.get(artifact.place) if answer is None else answer
 
 
 class Targets:
     """All destinations of a mailbox.  ``lanes`` lets them work side by side."""
 
     def __init__(self, targets: Sequence[Target], lanes: Executor) -> None:
-        self._targets = {target.at: target for target in targets}
+        self._targets = {target.place: target for target in targets}
+        if len(self._targets) < len(targets):
+            names = ", ".join(repr(target.options.name) for target in targets)
+            raise DestinationsAlike(
+                f"of the destinations {names}, two are one and the same place",
+                remedy="make one destination of them, or give each its own folder",
+            )
         self._lanes = lanes
-        self._probes: dict[At, Trouble | None] = {}
+        self._probes: dict[str, Trouble | None] = {}
 
-    def has(self, at: At) -> bool:
-        return at in self._targets
+    def has(self, place: str) -> bool:
+        return place in self._targets
 
     def places(self) -> Mapping[str, str]:
         """The place of each destination, by its name."""
-        return dict(self._targets.keys())
+        return {target.options.name: place for place, target in self._targets.items()}
 
-    def options(self, at: At) -> DestinationOptions:
-        return self._targets[at].options
+    def options(self, place: str) -> DestinationOptions:
+        return self._targets[place].options
 
     def ask(
-        self, work: Mapping[At, Sequence[T]], call: Callable[[Destination, Sequence[T]], Mapping[str, A]]
+        self, work: Mapping[str, Sequence[T]], call: Callable[[Destination, Sequence[T]], Mapping[str, A]]
     ) -> Answers:
         """Asks each destination about its own part of the work."""
         self._probes.clear()
-        asked = [at for at, its in work.items() if its]
-        futures = {at: self._lanes.submit(self._one, at, call, work[at]) for at in asked[1:]}
+        asked = [place for place, its in work.items() if its]
+        futures = {place: self._lanes.submit(self._one, place, call, work[place]) for place in asked[1:]}
         # The first one is asked in this thread: with a single destination no other is needed.
-        said = {at: self._one(at, call, work[at]) for at in asked[:1]}
-        said.update({at: future.result() for at, future in futures.items()})
-        parts: dict[tuple[At, str], object] = {}
-        down: dict[At, Trouble] = {}
-        for at, answer in said.items():
+        said = {place: self._one(place, call, work[place]) for place in asked[:1]}
+        said.update({place: future.result() for place, future in futures.items()})
+        parts: dict[tuple[str, str], object] = {}
+        down: dict[str, Trouble] = {}
+        for place, answer in said.items():
             if isinstance(answer, Trouble):
-                down[at] = answer
+                down[place] = answer
             else:
-                parts.update({(at, part): value for part, value in answer.items()})
+                parts.update({(place, part): value for part, value in answer.items()})
         return Answers(parts=parts, down=down)
 
-    def probe(self, at: At) -> Trouble | None:
+    def probe(self, place: str) -> Trouble | None:
         """Law 8: whether a small file can be stored there; asked once after each round of work."""
-        if at not in self._probes:
-            answer = self._one(at, lambda destination, _: {"": destination.probe()}, ())
-            self._probes[at] = answer if isinstance(answer, Trouble) else answer[""]
-        return self._probes[at]
+        if place not in self._probes:
+            answer = self._one(place, lambda destination, _: {"": destination.probe()}, ())
+            self._probes[place] = answer if isinstance(answer, Trouble) else answer[""]
+        return self._probes[place]
 
     def forget(self, batch: BatchId) -> None:
         for target in self._targets.values():
             with suppress(MaildaemonError):  # a later sweep clears it
                 target.destination.forget(batch)
 
-    def clear(self, mailbox: MailboxId, before: int, needed: Iterable[BatchId | None]) -> None:
-        """Removes what earlier leases have left behind of this mailbox, but for the batches that are still needed."""
+    def clear(self, mailbox: MailboxId, before: int, nonce: str, needed: Iterable[BatchId | None]) -> None:
+        """Removes what earlier leases of this store have left behind of a mailbox, but for what is still needed."""
         kept = set(needed)
         for target in self._targets.values():
             with suppress(MaildaemonError):
                 for batch in target.destination.batches():
-                    if batch.mailbox == mailbox and batch.token < before and batch not in kept:
+                    ours = (batch.mailbox, batch.nonce) == (mailbox, nonce)
+                    if ours and batch.token < before and batch not in kept:
                         target.destination.forget(batch)
 
     def _one(
-        self, at: At, call: Callable[[Destination, Sequence[T]], Mapping[str, A]], its: Sequence[T]
+        self, place: str, call: Callable[[Destination, Sequence[T]], Mapping[str, A]], its: Sequence[T]
     ) -> Mapping[str, A] | Trouble:
-        target = self._targets[at]
+        target = self._targets[place]
         try:
             return call(target.destination, its)
         except MaildaemonError as error:

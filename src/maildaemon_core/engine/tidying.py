@@ -62,5 +62,4 @@ class Tidying:
             self._book.tidied += not answer.gone
             return self._book.after(entry, Tidied())
         trouble = answer or Trouble(error="BrokenPlugin", message="the source gave no answer about tidying this mail")
-        self._book.trouble = self._book.trouble or trouble
         return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))

@@ -35,7 +35,7 @@ from maildaemon_core.schedule import LONGEST_WAIT
 from maildaemon_core.testing.faults import PLACES, Crash, Fuse
 from maildaemon_core.testing.inline import Inline
 from maildaemon_core.testing.memory_destination import MemoryDestination
-from maildaemon_core.testing.memory_source import EPOCH, MemoryServer, MemorySource
+from maildaemon_core.testing.memory_source import EPOCH, INBOX, MemoryServer, MemorySource
 from maildaemon_core.testing.memory_store import MemoryStore
 
 MAILBOX = MailboxId("00000000-0000-0000-0000-000000000001")
@@ -133,6 +133,20 @@ class SweepMachine(RuleBasedStateMachine):
         """Now nobody can tell a mail from a later copy of it."""
         self.doubt = True
         self.server.renumber(reverse=reverse, new_times=True)
+
+    @rule(same=st.booleans(), dates=st.booleans())
+    def the_folder_is_empty_for_a_sweep_and_comes_back(self, same: bool, dates: bool) -> None:
+        """A share that is not mounted, a restored backup: under the numbers it had, or others that were used before."""
+        folder = self.server.folders[INBOX]
+        mails, uidvalidity, next_uid = dict(folder.mails), folder.uidvalidity, folder.next_uid
+        folder.mails, folder.uidvalidity, folder.next_uid = {}, uidvalidity + 1, 1
+        self._sweep()
+        folder.mails, folder.next_uid = mails, next_uid
+        if same:
+            folder.uidvalidity = uidvalidity
+        else:
+            self.doubt = self.doubt or dates
+            self.server.renumber(new_times=dates)
 
     @rule(path=st.sampled_from(["invoice.eml", "order.eml", "2026/01/invoice.eml"]), first=st.booleans())
     def somebody_else_puts_a_file_there(self, path: str, first: bool) -> None:
@@ -332,7 +346,7 @@ class SweepMachine(RuleBasedStateMachine):
             lane=Inline(),
             clock=lambda: self.now,
             tell=lambda event: None,
-            nonce=f"n{self.workers}",
+            nonce="ours",
             bounds=self.bounds,
         )
         try:
