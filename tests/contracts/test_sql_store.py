@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
-from maildaemon_adapters.sql import KIND, SqlStore, connection
+from maildaemon_adapters.sql import KIND, SqlStore, connection, recent
 from maildaemon_core.errors import (
     InvalidOptions,
     LeaseLost,
@@ -34,7 +34,7 @@ from maildaemon_core.errors import (
 from maildaemon_core.message import FolderRef, Identity, MessageRef
 from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.ports import Configuration, Lease, Store
-from maildaemon_core.progress import Entry, Outcome, Stage
+from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,
@@ -439,3 +439,49 @@ def test_every_error_of_the_store_is_one_of_ours(tmp_path: Path) -> None:
         with pytest.raises(MaildaemonError, match=r"maildaemon\.db failed \(no such table"):
             call()
     store.close()
+
+
+# ------------------------------------------------------------------------------------------------- what is remembered
+
+
+def test_a_write_after_one_that_was_refused_is_whole(store: SqlStore, lease: Lease) -> None:
+    one, two = lease.admit(INBOX, [mail(lease.mailbox, number) for number in (1, 2)], STATE)
+    lease.record([attrs.evolve(one, artifacts=(file("a.eml"),))])
+    refused = attrs.evolve(two, attempts=3, stage=Stage.WAITING, artifacts=(file("a.eml"),))
+    with pytest.raises(PathsTaken):
+        lease.record([attrs.evolve(one, attempts=7, artifacts=(file("a.eml", size=4),)), refused])
+    assert everything(lease) == [attrs.evolve(one, artifacts=(file("a.eml"),)), two]
+    accepted = attrs.evolve(refused, artifacts=(file("b.eml"),))
+    lease.record([attrs.evolve(one, attempts=7, artifacts=(file("a.eml", size=4),)), accepted])
+    assert everything(lease) == [attrs.evolve(one, attempts=7, artifacts=(file("a.eml", size=4),)), accepted]
+
+
+@pytest.mark.parametrize("most", [1, 2, recent.MOST])
+def test_a_lease_writes_the_same_however_little_it_remembers(
+    store: SqlStore, lease: Lease, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(recent, "MOST", most)
+    wanted = list(lease.admit(INBOX, [mail(lease.mailbox, number) for number in range(1, 6)], STATE))
+    for change in (
+        lambda each: {"artifacts": (file(f"{each.key}.eml"),), "stage": Stage.PLANNED},
+        lambda each: {"artifacts": (file(f"{each.key}.eml", size=9), file(f"{each.key}.txt", index=1))},
+        lambda each: {"artifacts": (), "trouble": Trouble(error="E", message="m"), "defects": ("torn",)},
+        lambda each: {"artifacts": (file(f"{each.key}.eml"),), "trouble": None, "subject": "\u00c4", "defects": ()},
+    ):
+        wanted = [attrs.evolve(each, **change(each)) for each in wanted]
+        lease.record(wanted)
+        assert everything(lease) == wanted
+
+
+def test_only_so_many_entries_are_remembered_and_of_each_the_latest() -> None:
+    remembered = recent.Recent()
+    mailbox = some_mailbox()
+    entries = [mail(mailbox, number, id=EntryId(number)) for number in range(recent.MOST + 2)]
+    remembered.keep(entries)
+    remembered.keep([attrs.evolve(entries[2], attempts=1), mail(mailbox, 0, id=EntryId(recent.MOST + 2))])
+    known = remembered.of(EntryId(number) for number in range(recent.MOST + 3))
+    assert set(known) == {2, *range(4, recent.MOST + 3)}
+    assert known[EntryId(2)].attempts == 1
+    with pytest.raises(ZeroDivisionError), remembered.unless_it_fails():
+        raise ZeroDivisionError
+    assert remembered.of(known) == {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from maildaemon_adapters.sql import ledger
 from maildaemon_adapters.sql.connection import Database
+from maildaemon_adapters.sql.recent import Recent
 from maildaemon_adapters.sql.rows import moment, report_document
 from maildaemon_adapters.sql.tables import entry, folder, in_a_hand, is_open, lease, since_ever, storable
 from maildaemon_core.errors import LeaseLost
@@ -32,6 +34,8 @@ class SqlLease:
         self._clock = clock
         self._mailbox = mailbox
         self._token = token
+        self._recent = Recent()
+        self._using = threading.RLock()  # what one thread reads must not be remembered over what another one writes
 
     def __repr__(self) -> str:
         return f"<lease {self._token} of mailbox {self._mailbox}>"
@@ -50,13 +54,23 @@ class SqlLease:
         mine = sa.select(lease.c.token).where(
             lease.c.mailbox == self._mailbox, lease.c.token == self._token, lease.c.owner.is_not(None)
         )
-        with self._database.write() as connection:
+        with self._using, self._recent.unless_it_fails(), self._database.write() as connection:
             if connection.scalar(mine.with_for_update()) is None:
                 raise LeaseLost(
                     f"lease {self._token} of mailbox {self._mailbox} has ended; nothing was written",
                     remedy="let the worker who has the lease now do the rest",
                 )
             yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._using, self._database.read() as connection:
+            yield connection
+
+    def _load(self, connection: sa.Connection, numbers: Iterable[int]) -> Sequence[Entry]:
+        entries = ledger.load(connection, sorted(numbers))
+        self._recent.keep(entries)
+        return entries
 
     def folder(self, folder_: FolderRef, /) -> FolderState | None:
         with self._database.read() as connection:
@@ -67,19 +81,19 @@ class SqlLease:
         strong = sorted({identity.strong for identity in identities if identity.strong})
         fingerprints = sorted({identity.fingerprint for identity in identities})
         numbers: set[int] = set()
-        with self._database.read() as connection:
+        with self._reading() as connection:
             for column, values in ((entry.c.strong, strong), (entry.c.fingerprint, fingerprints)):
                 for portion in ledger.portions(values):
                     alike = sa.select(entry.c.id).where(entry.c.mailbox == self._mailbox, column.in_(portion))
                     numbers.update(connection.scalars(alike))
-            return ledger.load(connection, sorted(numbers))
+            return self._load(connection, numbers)
 
     def at(self, refs: Sequence[MessageRef]) -> Sequence[Entry]:
         wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
         for ref in dict.fromkeys(refs):
             wanted[storable(ref.folder), storable(ref.uidvalidity)].append(storable(ref.uid))
         numbers: set[int] = set()
-        with self._database.read() as connection:
+        with self._reading() as connection:
             for (name, uidvalidity), uids in wanted.items():
                 for portion in ledger.portions(uids):
                     there = sa.select(entry.c.id).where(
@@ -89,7 +103,7 @@ class SqlLease:
                         entry.c.uid.in_(portion),
                     )
                     numbers.update(connection.scalars(there))
-            return ledger.load(connection, sorted(numbers))
+            return self._load(connection, numbers)
 
     def open_in(self, folder: FolderRef) -> Sequence[Entry]:
         return self._select(entry.c.folder == storable(folder), is_open, since_ever)
@@ -107,30 +121,34 @@ class SqlLease:
             .limit(limit)
         )
         numbers: list[int] = []
-        with self._database.read() as connection:
+        with self._reading() as connection:
             # One question per stage, since each walks the index in the order of the numbers and stops at the limit.
             for stage in set(stages):
                 numbers += connection.scalars(due.where(entry.c.stage == stage.value))
-            return ledger.load(connection, sorted(numbers)[: max(limit, 0)])
+            return self._load(connection, sorted(numbers)[: max(limit, 0)])
 
     def _select(self, *conditions: sa.ColumnElement[bool]) -> Sequence[Entry]:
         wanted = sa.select(entry.c.id).where(entry.c.mailbox == self._mailbox, *conditions)
-        with self._database.read() as connection:
-            return ledger.load(connection, sorted(connection.scalars(wanted)))
+        with self._reading() as connection:
+            return self._load(connection, connection.scalars(wanted))
 
     def admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> Sequence[Entry]:
         numbered = [each for each in entries if each.id is not None]
-        with self._fenced() as connection:
-            if numbered:
-                ledger.write(connection, self._mailbox, numbered)
-            admitted = ledger.insert_new(connection, self._mailbox, [each for each in entries if each.id is None])
-            self._remember(connection, folder, state)
+        with self._using:
+            with self._fenced() as connection:
+                if numbered:
+                    ledger.write(connection, self._mailbox, numbered, self._recent)
+                admitted = ledger.insert_new(connection, self._mailbox, [each for each in entries if each.id is None])
+                self._remember(connection, folder, state)
+            self._recent.keep([*numbered, *admitted])
         return admitted
 
     def record(self, entries: Sequence[Entry]) -> None:
-        with self._fenced() as connection:
-            if entries:
-                ledger.write(connection, self._mailbox, entries)
+        with self._using:
+            with self._fenced() as connection:
+                if entries:
+                    ledger.write(connection, self._mailbox, entries, self._recent)
+            self._recent.keep(entries)
 
     def renew(self, seconds: float) -> None:
         with self._fenced() as connection:

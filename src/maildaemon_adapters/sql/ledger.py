@@ -6,21 +6,25 @@ All of these run inside a transaction of the caller's.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import attrs
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from maildaemon_adapters.sql.recent import Recent
 from maildaemon_adapters.sql.rows import (
+    ALL_BUT_ID,
     ARTIFACT_COLUMNS,
     ENTRY_COLUMNS,
     ArtifactRow,
     artifact_from,
     artifact_row,
+    changed_columns,
     entry_from,
-    entry_row,
+    entry_values,
 )
 from maildaemon_adapters.sql.tables import artifact, entry, storable
 from maildaemon_core.errors import PathsTaken
@@ -42,7 +46,8 @@ _POSITION = ARTIFACT_COLUMNS.index(artifact.c.position)
 _OWNER = tuple(ARTIFACT_COLUMNS.index(column) for column in (artifact.c.entry, artifact.c.role, artifact.c.number))
 _ARTIFACT_NAMES = tuple(column.name for column in ARTIFACT_COLUMNS)
 
-_REF = ("folder", "uidvalidity", "uid")
+_NEW_ENTRY = sa.insert(entry)
+_NEW_ARTIFACT = sa.insert(artifact)
 _CHANGE_ENTRY = sa.update(entry).where(entry.c.id == sa.bindparam("the_id"))
 _CHANGE_ARTIFACT = sa.update(artifact).where(
     artifact.c.place == sa.bindparam("the_place"), artifact.c.path == sa.bindparam("the_path")
@@ -52,6 +57,32 @@ _CHANGE_ARTIFACT = sa.update(artifact).where(
 def portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), AT_ONCE):
         yield items[start : start + AT_ONCE]
+
+
+def many(
+    connection: sa.Connection,
+    statement: sa.Insert | sa.Update,
+    names: tuple[str, ...],
+    rows: Sequence[tuple[Any, ...]],
+) -> None:
+    """One statement for many rows of values, in the order of ``names``, which are as the driver takes them.
+
+    The same as ``connection.execute``, without its work on every single value.
+    """
+    text, arranged = _text(statement, connection.dialect, names)
+    connection.exec_driver_sql(text, [arranged(row) for row in rows])
+
+
+@lru_cache(maxsize=256)
+def _text(
+    statement: sa.Insert | sa.Update, dialect: sa.Dialect, names: tuple[str, ...]
+) -> tuple[str, Callable[[tuple[Any, ...]], Any]]:
+    """The statement with these columns as the driver's text, and how it wants the values of a row."""
+    compiled = statement.compile(dialect=dialect, column_keys=list(names))
+    if compiled.positiontup is None:  # a driver that wants them by name
+        return compiled.string, lambda row: dict(zip(names, row, strict=True))
+    order = [names.index(name) for name in compiled.positiontup]
+    return compiled.string, lambda row: tuple([row[at] for at in order])
 
 
 def load(connection: sa.Connection, numbers: Iterable[int]) -> list[Entry]:
@@ -85,69 +116,51 @@ def insert_new(connection: sa.Connection, mailbox: MailboxId, entries: Sequence[
     if not new:
         return []
     last = connection.scalar(sa.select(sa.func.max(entry.c.id))) or 0
-    connection.execute(sa.insert(entry), [entry_row(each) for each in new.values()])
+    many(connection, _NEW_ENTRY, ALL_BUT_ID, [entry_values(each, ALL_BUT_ID) for each in new.values()])
     # Numbers only grow: those given just now lie behind the last one, in the order of the insertion.  The mailbox is
     # compared here, lest the database look for it by an index that holds all of its entries.
     behind = connection.execute(sa.select(entry.c.id, entry.c.mailbox).where(entry.c.id > last).order_by(entry.c.id))
     given = [EntryId(number) for number, whose in behind if whose == mailbox]
     numbered = [attrs.evolve(each, id=number) for each, number in zip(new.values(), given, strict=True)]
-    _write_artifacts(connection, [each for each in numbered if each.artifacts])
+    _write_artifacts(connection, [each for each in numbered if each.artifacts], {})
     return numbered
 
 
-def write(connection: sa.Connection, mailbox: MailboxId, entries: Sequence[Entry]) -> None:
+def write(connection: sa.Connection, mailbox: MailboxId, entries: Sequence[Entry], recent: Recent) -> None:
     """Writes entries that have their numbers; the last one wins where two are of one number.
 
     Raises ``PathsTaken``; ValueError for an entry that is not of this mailbox, or whose reference is another's.
     """
-    latest = {each.id: each for each in entries}
-    stored = _stored_rows(connection, mailbox, [number for number in latest if number is not None])
-    if len(stored) != len(latest) or any(each.mailbox != mailbox for each in latest.values()):
+    latest = {each.id: each for each in entries if each.id is not None}
+    before = recent.of(latest)
+    before |= {each.id: each for each in load(connection, latest.keys() - before.keys()) if each.id is not None}
+    if len(before) != len({each.id for each in entries}) or any(
+        each.mailbox != mailbox for each in (*latest.values(), *before.values())
+    ):
         raise ValueError(f"only entries that were admitted to mailbox {mailbox} can be recorded under its lease")
     # Only what differs is written, in one statement for all rows that differ in the same columns, as those of a batch
     # mostly do: a column that is not named leaves its indexes in peace.
-    alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[tuple[Any, ...]]] = defaultdict(list)
     for number, each in latest.items():
-        whole = entry_row(each)
-        row = {
-            name: value for (name, value), there in zip(whole.items(), stored[number], strict=True) if value != there
-        }
-        if any(name in row for name in _REF):
-            row |= {name: whole[name] for name in _REF}
-        if row:
-            alike[tuple(row)].append({"the_id": number, **row})
-    _step_aside(connection, [row for names, rows in alike.items() if "uid" in names for row in rows])
+        if names := changed_columns(before[number], each):
+            alike[names].append((*entry_values(each, names), number))
+    _step_aside(connection, [number for names, rows in alike.items() if "uid" in names for *_, number in rows])
     try:
         with connection.begin_nested():
-            for rows in alike.values():
-                connection.execute(_CHANGE_ENTRY, rows)
+            for names, rows in alike.items():
+                many(connection, _CHANGE_ENTRY, (*names, "the_id"), rows)
     except exc.IntegrityError as error:
         raise ValueError("one of these references is another entry's") from error
-    _write_artifacts(connection, list(latest.values()))
+    _write_artifacts(
+        connection, [each for number, each in latest.items() if each.artifacts != before[number].artifacts], before
+    )
 
 
-def _stored_rows(
-    connection: sa.Connection, mailbox: MailboxId, numbers: Sequence[int]
-) -> dict[int | None, Sequence[Any]]:
-    """What ``entry_row`` gives, as stored.
-
-    The mailbox is compared here, lest the database look for it by an index that holds all of its entries.
-    """
-    columns = tuple(entry.c)
-    assert columns[:2] == (entry.c.id, entry.c.mailbox)
-    return {
-        row[0]: row[1:]
-        for portion in portions(numbers)
-        for row in connection.execute(sa.select(*columns).where(entry.c.id.in_(portion))).all()
-        if row[1] == mailbox
-    }
-
-
-def _step_aside(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+def _step_aside(connection: sa.Connection, numbers: Sequence[int]) -> None:
     """Frees the references of entries that are about to be given others: these may be each other's."""
-    if rows:
-        aside = [{"the_id": row["the_id"], "uid": f"stepping aside {row['the_id']}"} for row in rows]
-        connection.execute(_CHANGE_ENTRY, aside)
+    if numbers:
+        aside = [(f"stepping aside {number}", number) for number in numbers]
+        many(connection, _CHANGE_ENTRY, ("uid", "the_id"), aside)
 
 
 def _ref(each: Entry) -> Ref:
@@ -170,15 +183,18 @@ def _known_refs(connection: sa.Connection, mailbox: MailboxId, refs: Sequence[Re
                 yield folder, uidvalidity, uid
 
 
-def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry]) -> None:
-    """Brings the artifacts of these entries to what they say, touching only rows that differ."""
-    stored = _stored_artifacts(connection, [each.id for each in entries if each.id is not None])
+def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry], before: Mapping[EntryId, Entry]) -> None:
+    """Brings the artifacts of these entries to what they say, touching only rows that differ.
+
+    ``before``: what is stored of these entries, of those that are not new.
+    """
+    stored = _stored_artifacts(connection, entries, before)
     new: dict[Path, ArtifactRow] = {}
-    changed: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    changed: dict[tuple[str, ...], list[tuple[Any, ...]]] = defaultdict(list)
 
     def change(there: ArtifactRow, row: ArtifactRow) -> None:
         values = {name: value for name, value, old in zip(_ARTIFACT_NAMES, row, there, strict=True) if value != old}
-        changed[tuple(values)].append({"the_place": row[0], "the_path": row[1], **values})
+        changed[tuple(values)].append((*values.values(), *row[:2]))
 
     kept: set[Path] = set()
     taken: set[Path] = set()
@@ -200,8 +216,8 @@ def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry]) -> Non
     for path, row in stored.items():
         if path not in kept and row[_POSITION] is not None:
             change(row, (*row[:_POSITION], None, *row[_POSITION + 1 :]))
-    for rows in changed.values():
-        connection.execute(_CHANGE_ARTIFACT, rows)
+    for names, rows in changed.items():
+        many(connection, _CHANGE_ARTIFACT, (*names, "the_place", "the_path"), rows)
     if new:
         _reserve(connection, new)
 
@@ -209,9 +225,7 @@ def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry]) -> Non
 def _reserve(connection: sa.Connection, new: dict[Path, ArtifactRow]) -> None:
     try:
         with connection.begin_nested():
-            connection.execute(
-                sa.insert(artifact), [dict(zip(_ARTIFACT_NAMES, row, strict=True)) for row in new.values()]
-            )
+            many(connection, _NEW_ARTIFACT, _ARTIFACT_NAMES, list(new.values()))
     except exc.IntegrityError as error:
         taken = _reserved(connection, list(new))
         if not taken:
@@ -233,12 +247,23 @@ def _reserved(connection: sa.Connection, paths: Sequence[Path]) -> frozenset[Pat
     )
 
 
-def _stored_artifacts(connection: sa.Connection, numbers: Sequence[EntryId]) -> dict[Path, ArtifactRow]:
-    return {
-        (row.place, row.path): tuple(row)
-        for portion in portions(numbers)
-        for row in connection.execute(sa.select(*ARTIFACT_COLUMNS).where(artifact.c.entry.in_(portion))).all()
-    }
+def _stored_artifacts(
+    connection: sa.Connection, entries: Sequence[Entry], before: Mapping[EntryId, Entry]
+) -> dict[Path, ArtifactRow]:
+    """The rows of these entries, but for paths that an entry has let go of and does not come back to."""
+    rows: list[ArtifactRow] = []
+    renamed: list[EntryId] = []
+    for each in entries:
+        assert each.id is not None
+        there = before[each.id].artifacts if each.id in before else ()
+        if {(one.place, one.path) for one in there} == {(one.place, one.path) for one in each.artifacts}:
+            rows += [artifact_row(each.id, position, one) for position, one in enumerate(there)]
+        else:
+            renamed.append(each.id)
+    for portion in portions(renamed):
+        held = sa.select(*ARTIFACT_COLUMNS).where(artifact.c.entry.in_(portion))
+        rows += [tuple(row) for row in connection.execute(held).all()]
+    return {row[:2]: row for row in rows}
 
 
 def _owner(row: ArtifactRow) -> tuple[Any, ...]:

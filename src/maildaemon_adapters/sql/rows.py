@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
+
+import attrs
 
 from maildaemon_adapters.sql import tables
 from maildaemon_adapters.sql.tables import storable
@@ -48,43 +53,70 @@ def folded(text: str) -> str:
 ENTRY_COLUMNS = tuple(column for column in tables.entry.c if not column.name.endswith("_folded"))
 
 
-def entry_row(entry: Entry) -> dict[str, Any]:
-    """The row of an entry without its ``id``, in the order of the table's columns."""
-    trouble = entry.trouble
-    sender = storable(entry.sender)
-    subject = storable(entry.subject)
-    return {
-        "mailbox": entry.mailbox,
-        "folder": storable(entry.ref.folder),
-        "uidvalidity": storable(entry.ref.uidvalidity),
-        "uid": storable(entry.ref.uid),
-        "fingerprint": entry.identity.fingerprint,
-        "strong": entry.identity.strong,
-        "key": entry.key,
-        "received": moment(entry.received),
-        "first_seen": moment(entry.first_seen),
-        "sender": sender,
-        "subject": subject,
-        "sender_folded": folded(sender),
-        "subject_folded": folded(subject),
-        "message_id": storable(entry.message_id),
-        "size": entry.size,
-        "stage": entry.stage.value,
-        "outcome": entry.outcome.value,
-        "due_at": moment_or_none(entry.due_at),
-        "attempts": entry.attempts,
-        "suspect": entry.suspect,
-        "in_hand": entry.in_hand,
-        "last_tried": moment_or_none(entry.last_tried),
-        "batch": None if entry.batch is None else str(entry.batch),
-        "complete": entry.complete,
-        "care": int(entry.care.action),
-        "care_folder": None if entry.care.folder is None else storable(entry.care.folder),
-        "error": None if trouble is None else trouble.error,
-        "trouble": None if trouble is None else trouble_document(trouble),
-        "reason": storable(entry.reason),
-        "defects": list(entry.defects) or None,
-    }
+_VALUE_OF: Mapping[str, Callable[[Entry], Any]] = {
+    "mailbox": lambda entry: entry.mailbox,
+    "folder": lambda entry: storable(entry.ref.folder),
+    "uidvalidity": lambda entry: storable(entry.ref.uidvalidity),
+    "uid": lambda entry: storable(entry.ref.uid),
+    "fingerprint": lambda entry: entry.identity.fingerprint,
+    "strong": lambda entry: entry.identity.strong,
+    "key": lambda entry: entry.key,
+    "received": lambda entry: moment(entry.received),
+    "first_seen": lambda entry: moment(entry.first_seen),
+    "sender": lambda entry: storable(entry.sender),
+    "subject": lambda entry: storable(entry.subject),
+    "sender_folded": lambda entry: folded(entry.sender),
+    "subject_folded": lambda entry: folded(entry.subject),
+    "message_id": lambda entry: storable(entry.message_id),
+    "size": lambda entry: entry.size,
+    "stage": lambda entry: entry.stage.value,
+    "outcome": lambda entry: entry.outcome.value,
+    "due_at": lambda entry: moment_or_none(entry.due_at),
+    "attempts": lambda entry: entry.attempts,
+    "suspect": lambda entry: entry.suspect,
+    "in_hand": lambda entry: entry.in_hand,
+    "last_tried": lambda entry: moment_or_none(entry.last_tried),
+    "batch": lambda entry: None if entry.batch is None else str(entry.batch),
+    "complete": lambda entry: entry.complete,
+    "care": lambda entry: int(entry.care.action),
+    "care_folder": lambda entry: None if entry.care.folder is None else storable(entry.care.folder),
+    "error": lambda entry: None if entry.trouble is None else entry.trouble.error,
+    "trouble": lambda entry: None if entry.trouble is None else json.dumps(trouble_document(entry.trouble)),
+    "reason": lambda entry: storable(entry.reason),
+    "defects": lambda entry: json.dumps(entry.defects) if entry.defects else None,
+}
+"""What each column of an entry holds, as drivers take it; ``id`` is given by the database."""
+
+ALL_BUT_ID = tuple(_VALUE_OF)
+
+
+def entry_values(entry: Entry, columns: Iterable[str]) -> tuple[Any, ...]:
+    """What these columns hold of an entry."""
+    return tuple([_VALUE_OF[column](entry) for column in columns])
+
+
+_FIELDS = (*(field.name for field in attrs.fields(Entry) if field.name not in {"id", "artifacts"}), "outcome")
+_VALUES = attrgetter(*_FIELDS)
+_COLUMNS_OF = {
+    "ref": ("folder", "uidvalidity", "uid"),
+    "identity": ("fingerprint", "strong"),
+    "sender": ("sender", "sender_folded"),
+    "subject": ("subject", "subject_folded"),
+    "care": ("care", "care_folder"),
+    "trouble": ("error", "trouble"),
+}
+"""The columns that a field of an entry shows in, where these are not just the one of its name."""
+
+
+def changed_columns(before: Entry, after: Entry) -> tuple[str, ...]:
+    """The columns in which the rows of two states of an entry may differ; in the others they do not."""
+    both = zip(_FIELDS, _VALUES(before), _VALUES(after), strict=True)
+    return _columns_of(tuple([name for name, old, new in both if old is not new and old != new]))
+
+
+@lru_cache(maxsize=256)
+def _columns_of(fields: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(column for field in fields for column in _COLUMNS_OF.get(field, (field,))))
 
 
 def entry_from(row: Sequence[Any], artifacts: Sequence[Artifact]) -> Entry:
