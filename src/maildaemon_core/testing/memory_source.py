@@ -60,6 +60,7 @@ class MemoryServer:
         self.opened = 0
         self.fetches: list[tuple[MessageRef, ...]] = []
         self._clock = 0
+        self._uidvalidity = 1
 
     def plant(
         self, raw: bytes, folder: str = INBOX, *, received: datetime | None = None, strong_id: str | None = None
@@ -88,9 +89,14 @@ class MemoryServer:
         for mail in mails if new_times else ():
             self._clock += 1
             mail.received = EPOCH + timedelta(minutes=self._clock)
-        box.uidvalidity += 1
+        box.uidvalidity = self.next_uidvalidity()
         box.mails = dict(enumerate(mails, start=1))
         box.next_uid = len(mails) + 1
+
+    def next_uidvalidity(self) -> int:
+        """One that no folder had before."""
+        self._uidvalidity = max(self._uidvalidity, *(box.uidvalidity for box in self.folders.values())) + 1
+        return self._uidvalidity
 
     def contents(self, folder: str = INBOX) -> list[bytes]:
         return [mail.raw for mail in self.folders[FolderRef(folder)].mails.values()]

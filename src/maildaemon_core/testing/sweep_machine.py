@@ -139,7 +139,7 @@ class SweepMachine(RuleBasedStateMachine):
         """A share that is not mounted, a restored backup: under the numbers it had, or others that were used before."""
         folder = self.server.folders[INBOX]
         mails, uidvalidity, next_uid = dict(folder.mails), folder.uidvalidity, folder.next_uid
-        folder.mails, folder.uidvalidity, folder.next_uid = {}, uidvalidity + 1, 1
+        folder.mails, folder.uidvalidity, folder.next_uid = {}, self.server.next_uidvalidity(), 1
         self._sweep()
         folder.mails, folder.next_uid = mails, next_uid
         if same:
