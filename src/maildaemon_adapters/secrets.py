@@ -43,6 +43,16 @@ def reading(folder: Path, environment: Mapping[str, str]) -> Callable[[Secret], 
     return read
 
 
+def reference_fault(secret: Secret) -> str | None:
+    """What is wrong with a secret as it is written, whatever it may lead to; None if nothing is."""
+    match secret.value.partition(":"):
+        case ("env", ":", name) if not name.strip():
+            return f"env: names no environment variable; write env:NAME, or, {_LITERALLY}"
+        case ("file", ":", name) if not name.strip():
+            return f"file: names no file; write file:PATH, or, {_LITERALLY}"
+    return None
+
+
 def _from_environment(name: str, environment: Mapping[str, str]) -> str:
     value = environment.get(name)
     if not value:

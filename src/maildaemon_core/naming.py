@@ -169,13 +169,17 @@ class Values:
     content_type: str | None = None
 
 
-def render(template: Template, values: Values) -> str:
+def render(template: Template, values: Values, *, spare: int = 0) -> str:
     """The relative path, with ``/`` between its parts, that ``template`` means for ``values``.
 
     Never raises.  Every part is at most ``MAX_PART`` bytes, and what is long gives way first: subjects and file names
-    are cut, while keys, dates, extensions and the template's own text stay.
+    are cut, while keys, dates, extensions and the template's own text stay.  ``spare`` bytes are left free in the last
+    part, for what the caller appends to it.
     """
-    return "/".join(sanitise(_fill(part, values)) for part in template.parts)
+    rooms = [MAX_PART] * (len(template.parts) - 1) + [MAX_PART - spare]
+    return "/".join(
+        fit(sanitise(_fill(part, values, room)), room) for part, room in zip(template.parts, rooms, strict=True)
+    )
 
 
 def with_suffix(path: str, suffix: str) -> str:
@@ -303,14 +307,14 @@ def _shown(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in short)
 
 
-def _fill(part: Sequence[Piece], values: Values) -> str:
+def _fill(part: Sequence[Piece], values: Values, limit: int) -> str:
     texts = [_fixed(piece, values) for piece in part]
     if all(texts):  # nothing in it gives way
         return "".join(texts)
     free = {
         at: _free(piece.name, values) for at, piece in enumerate(part) if isinstance(piece, Field) and not texts[at]
     }
-    room = MAX_PART - sum(len(text.encode()) for text in texts)
+    room = limit - sum(len(text.encode()) for text in texts)
     # The shortest first, so that what they leave over is shared by the longer ones.
     for waiting, at in zip(range(len(free), 0, -1), sorted(free, key=lambda at: len(free[at].encode())), strict=True):
         texts[at] = fit(free[at], max(room // waiting, 1))

@@ -36,6 +36,15 @@ class Secret:
     __str__ = __repr__
 
 
+def a_secret(value: Secret | str | None) -> Secret | None:
+    """A converter: a text becomes a ``Secret``, so that no ``repr`` ever shows it.  Raises TypeError for the rest."""
+    if value is None or isinstance(value, Secret):
+        return value
+    if isinstance(value, str):
+        return Secret(value)
+    raise TypeError(f"a secret is a text or a Secret, not {type(value).__name__}")
+
+
 class Action(IntEnum):
     """What can be done to a mail on its server, mildest first."""
 
@@ -230,7 +239,7 @@ class DestinationOptions:
     name: str = attrs.field(default=attrs.Factory(lambda self: kind_of(self.type), takes_self=True), validator=a_name)
     url: str | None = attrs.field(default=None, validator=a_place)
     username: str | None = attrs.field(default=None, validator=one_line)
-    password: Secret | None = None
+    password: Secret | None = attrs.field(default=None, converter=a_secret)
     path_template: str = attrs.field(default="{received:%Y/%m/%d}/{key}-{filename}", validator=a_name)
     on_conflict: Literal["suffix", "fail"] = "suffix"
     options: dict[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
@@ -286,10 +295,10 @@ class MailboxOptions:
     use_ssl: bool = attrs.Factory(lambda self: self.tls in {None, "implicit"}, takes_self=True)
     client_id: str | None = attrs.field(default=None, validator=one_line)
     tenant_id: str | None = attrs.field(default=None, validator=one_line)
-    client_secret: Secret | None = None
-    client_certificate: Secret | None = None
+    client_secret: Secret | None = attrs.field(default=None, converter=a_secret)
+    client_certificate: Secret | None = attrs.field(default=None, converter=a_secret)
     username: str | None = attrs.field(default=None, validator=one_line)
-    password: Secret | None = None
+    password: Secret | None = attrs.field(default=None, converter=a_secret)
     folders: tuple[str, ...] = attrs.field(default=(), validator=a_name)
     exclude_folders: tuple[str, ...] = attrs.field(default=(), validator=a_name)
     path: str | None = attrs.field(default=None, validator=without_password)

@@ -19,6 +19,8 @@ from maildaemon_core.naming import ATTACHMENT_NAMES, MAIL_NAMES, Template, Value
 from maildaemon_core.options import KEEP, Aftercare, DestinationOptions, MailboxOptions, milder
 from maildaemon_core.progress import Artifact, Entry, Role
 
+_PACKED, _SIDECAR = ".gz", ".json"
+
 
 @attrs.frozen(kw_only=True)
 class Wish:
@@ -81,7 +83,8 @@ def plan_message(entry: Entry, message: Message, options: MailboxOptions, places
     ``places`` tells for each destination's name where that is.  What an earlier attempt recorded keeps its name (law
     5), and what it has published already is not written again.  The same arguments always give the same plan.
     """
-    if not entry.sender and (reason := _refusal(message.headers.sender, options)):
+    # The envelope's word counts where it has one: a verdict on headers does not change with the body.
+    if reason := _refusal(entry.sender or message.headers.sender, options):
         return Nothing(reason=reason, care=_no_match_care(message, options))
     wishes = [*_mails(entry, message, options, places), *_attachments(entry, message, options, places)]
     if not wishes:
@@ -186,18 +189,21 @@ def _mails(entry: Entry, message: Message, options: MailboxOptions, places: Mapp
     archiving = options.archiving
     if archiving is None:
         return ()
-    path = render(_template(archiving.path_template, MAIL_NAMES), _values(entry, options))
+    packed = archiving.compression == "gzip"
+    # The sidecar's ending is the longer one and may replace none: with room for it there is room for both.
+    spare = len(_SIDECAR) if archiving.metadata else len(_PACKED) if packed else 0
+    path = render(_template(archiving.path_template, MAIL_NAMES), _values(entry, options), spare=spare)
     content = message.content
-    if archiving.compression == "gzip":
+    if packed:
         content = Gzipped(content)
-        path = path if path.endswith(".gz") else f"{path}.gz"
+        path = path if path.endswith(_PACKED) else f"{path}{_PACKED}"
     wishes = []
     sidecar = BytesContent(_metadata(entry, message)) if archiving.metadata else None
     for destination in options.destinations_for_mail():
         wishes.append(_wish(destination, places, content, Role.MAIL, path))
         if sidecar is not None:
             stem, _ = split_extension(path)
-            wishes.append(_wish(destination, places, sidecar, Role.METADATA, f"{stem}.json"))
+            wishes.append(_wish(destination, places, sidecar, Role.METADATA, f"{stem}{_SIDECAR}"))
     return wishes
 
 

@@ -91,6 +91,8 @@ def _login_gaps(options: MailboxOptions) -> Found:
 
 
 def _contradictions(options: MailboxOptions) -> Found:
+    if options.host and (bare := _bare(options.host)) != options.host:
+        yield "$.host", f"must be the bare name of the server, without scheme, port, path or blanks; write {bare}"
     if options.tls is not None and options.use_ssl != (options.tls == "implicit"):
         fitting = "false" if options.use_ssl else "true"
         yield "$.useSsl", f"contradicts tls, which is {options.tls}: leave useSsl out, or set it to {fitting}"
@@ -188,6 +190,15 @@ def _doubts(options: MailboxOptions) -> Found:
             f"$.destinations[{at}]",
             "nothing goes there: attachments are not exported and mailArchiving does not name it",
         )
+
+
+def _bare(host: str) -> str:
+    """The name within what people take from a browser or a manual: ``imap://mail.example.com/`` is one."""
+    named = "".join(host.split()).replace("\\", "/").rpartition("://")[2].strip("/").partition("/")[0]
+    named = named.rpartition("@")[2]
+    if named.count(":") == 1:  # an IPv6 address has more of them
+        named = named.partition(":")[0]
+    return named or "imap.example.com"
 
 
 def _tells_apart(template: str) -> bool:

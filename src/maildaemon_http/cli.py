@@ -6,11 +6,14 @@ This module imports nothing that an extra brings, for it also has to say which e
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+
+from maildaemon_http.stopping import exit_code, interrupted_document
 
 NEEDED = ("cyclopts", "rich")
 
@@ -34,9 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _call(given)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as how:
         print("\ninterrupted", file=sys.stderr)
-        return 130
+        if "--json" in given:
+            print(json.dumps(interrupted_document()), flush=True)
+        return exit_code(how)
     except BrokenPipeError:
         # Whoever read along has gone.  Python would complain once more when it flushes at the end.
         with contextlib.suppress(OSError):

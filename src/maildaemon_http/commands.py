@@ -12,12 +12,12 @@ from rich.text import Text
 
 from maildaemon_http.printable import printable
 
-WELL, UNWELL, WRONG, INTERRUPTED = 0, 1, 2, 130
+WELL, UNWELL, WRONG = 0, 1, 2
 """Exit codes: all well; a mail or mailbox failed, was paused or is another's; configuration or usage is wrong."""
 
 Configuration = Annotated[Path, Parameter(name="CONFIG", help="The configuration file (TOML).")]
 Json = Annotated[bool, Parameter(name="--json", help="Write one JSON document to stdout instead of tables.")]
-Debug = Annotated[bool, Parameter(name="--debug", help="Log more, and show where an unexpected error came from.")]
+Debug = Annotated[bool, Parameter(name="--debug", help="Show the trace of an unexpected error.")]
 Names = Annotated[
     list[str] | None, Parameter(name="--mailbox", help="Only the mailbox of this name; may be given several times.")
 ]
@@ -33,7 +33,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     error_formatter=lambda error: Text(printable(f"maildaemon: {error}")),
     help_epilogue="Exit codes: 0 all is well; 1 a mail or a mailbox failed, was paused, or another process has it; "
-    "2 the configuration or the command is wrong.",
+    "2 the configuration or the command is wrong; 130 interrupted; 143 terminated.",
 )
 monitoring = App(name="monitoring", help="Show what happened.")
 app.command(monitoring)
@@ -49,14 +49,15 @@ def init(
     debug: Debug = False,
 ) -> int:
     """Write the smallest configuration that works, with comments."""
+    from maildaemon_http.own_name import own_name
     from maildaemon_http.smallest import write_smallest
     from maildaemon_http.terminal import Terminal
 
     write_smallest(path)
     terminal = Terminal.of()
     terminal.line(f"{path} is written.  Put your address, server and password in, then:")
-    terminal.line(f"  maildaemon validate {path}")
-    terminal.line(f"  maildaemon run {path} --once")
+    terminal.line(f"  {own_name()} validate {path}")
+    terminal.line(f"  {own_name()} run {path} --once")
     return WELL
 
 
@@ -67,13 +68,20 @@ def run(
     *,
     once: Annotated[bool, Parameter(help="Sweep each active mailbox once, then end.")] = False,
     retry_failed: Annotated[bool, Parameter(help="Try every failed mail again now, those given up too.")] = False,
+    retry_unconfirmed: Annotated[
+        bool,
+        Parameter(
+            help="As --retry-failed, and the mails too of which nobody knows whether their files arrived: only after "
+            "you have looked, for those that did arrive come twice otherwise."
+        ),
+    ] = False,
     mailbox: Names = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Sweep mailboxes: find mail, store what is wanted, then tidy the server."""
     from maildaemon_http.compose import read_configuration
-    from maildaemon_http.running import run_once, show_run
+    from maildaemon_http.running import Retry, run_once, show_run
     from maildaemon_http.terminal import Terminal
 
     terminal = Terminal.of(json=json)
@@ -83,10 +91,11 @@ def run(
             "call.  Running on comes with `maildaemon serve` in a later release."
         )
         return WRONG
-    result = run_once(read_configuration(configuration), terminal, names=mailbox or (), retry_failed=retry_failed)
+    retry = Retry.UNCONFIRMED if retry_unconfirmed else Retry.FAILED if retry_failed else Retry.DUE
+    result = run_once(read_configuration(configuration), terminal, names=mailbox or (), retry=retry)
     show_run(result, terminal)
-    if result.interrupted:
-        return INTERRUPTED
+    if result.stopped is not None:
+        return result.stopped
     return WELL if result.well else UNWELL
 
 

@@ -34,7 +34,20 @@ def _checking() -> Callable[[MailboxOptions], Sequence[Problem]]:
         spool=FolderSpool(),
         read_secret=lambda secret: secret,
     )
-    return opener.problems
+    return lambda options: [*opener.problems(options), *_secret_problems(options)]
+
+
+def _secret_problems(options: MailboxOptions) -> Iterator[Problem]:
+    """References to secrets that lead nowhere, each with its path."""
+    written = {
+        "$.password": options.password,
+        "$.clientSecret": options.client_secret,
+        "$.clientCertificate": options.client_certificate,
+        **{f"$.destinations[{at}].password": each.password for at, each in enumerate(options.destinations)},
+    }
+    for path, secret in written.items():
+        if secret is not None and (fault := secrets.reference_fault(secret)):
+            yield Problem(path=path, message=fault)
 
 
 def open_daemon(setup: Setup, *, monitors: Sequence[Monitor] = (), store: str | None = None) -> MailDaemon:

@@ -128,8 +128,12 @@ def read_setup(path: Path, check: Check = lambda options: ()) -> Setup:
         placed = _placed(options, folder)
         mailboxes.append((at, Mailbox(id=mailbox_id(options.label), name=options.label, options=placed)))
         more = check(placed)
-        if faults:  # what seems to be missing may be what could not be read
-            more = [problem for problem in more if codec.has(written[at], problem.path)]
+        if faults:  # what seems to be missing or contradictory may be what could not be read
+            more = [
+                problem
+                for problem in more
+                if codec.has(written[at], problem.path) and not any(_holds(problem.path, one.path) for one in faults)
+            ]
         found += (in_mailbox(at, problem) for problem in [*faults, *more])
     found += _namesakes(mailboxes)
     found += _rivals(mailboxes)
@@ -144,6 +148,10 @@ def read_setup(path: Path, check: Check = lambda options: ()) -> Setup:
 def in_mailbox(at: int, problem: Problem) -> Problem:
     """A problem of the options of a mailbox as one of the file that holds them."""
     return attrs.evolve(problem, path=f"$.mailboxes[{at}]{problem.path[1:]}")
+
+
+def _holds(path: str, below: str) -> bool:
+    return below.startswith((f"{path}.", f"{path}["))
 
 
 # -------------------------------------------------------------------------------------------------------- the document

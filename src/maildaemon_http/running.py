@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import Enum
+from threading import current_thread, main_thread
 from typing import NoReturn
 
 import attrs
@@ -19,15 +23,28 @@ from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.progress import Entry, Outcome
 from maildaemon_http import compose, documents, tables
 from maildaemon_http.configfile import ConfigurationFault, Mailbox, Setup, in_mailbox
+from maildaemon_http.own_name import own_name
+from maildaemon_http.stopping import Terminated, exit_code, interrupted_document
 from maildaemon_http.terminal import Terminal, showing_progress, text
 
 AT_ONCE = 4
 """So many mailboxes are swept side by side."""
 
+HEEDS = 0.5
+"""Seconds after which a signal is heard at the latest."""
+
 LISTED = 20
 """So many failed mails are shown below the table; the monitoring has them all."""
 
 logger = logging.getLogger(__name__)
+
+
+class Retry(Enum):
+    """Which mails a run tries again besides those that are due."""
+
+    DUE = "none"
+    FAILED = "those that failed, were they given up"
+    UNCONFIRMED = "those too that may have been delivered"
 
 
 @attrs.frozen(kw_only=True)
@@ -41,13 +58,13 @@ class Swept:
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """What a run did.  ``interrupted``: it was stopped before its end, in good order."""
+    """What a run did.  ``stopped``: the exit code of one that was stopped before its end, in good order."""
 
     setup: Setup
     store_is_new: bool
     swept: tuple[Swept, ...]
     inactive: tuple[Mailbox, ...]
-    interrupted: bool = False
+    stopped: int | None = None
 
     @property
     def well(self) -> bool:
@@ -55,36 +72,40 @@ class Run:
         return all(one.report.well for one in self.swept)
 
 
-def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), retry_failed: bool = False) -> Run:
+def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), retry: Retry = Retry.DUE) -> Run:
     """Sweeps each active mailbox once, of those named if any are.
 
     Raises ``ConfigurationFault`` and what opening the store raises; whatever goes wrong with one mailbox is in its
-    report.  The first interrupt lets each sweep finish its batch, the second ends the process with 130 at once: what is
-    in the ledger then is what has happened.
+    report.  The first interrupt or SIGTERM lets each sweep finish its batch, the second ends the process at once: what
+    is in the ledger then is what has happened.
     """
     chosen = setup.chosen(names)
     known = {mailbox.id: mailbox.name for mailbox in setup.mailboxes}
-    with showing_progress(terminal, known) as monitor, compose.open_daemon(setup, monitors=[monitor]) as daemon:
+    with (
+        _heeding_sigterm(),
+        showing_progress(terminal, known) as monitor,
+        compose.open_daemon(setup, monitors=[monitor]) as daemon,
+    ):
         is_new = bool(getattr(daemon.store, "made_anew", False))
         terminal.note(f"store: {setup.store_name}{' (new)' if is_new else ''}")
         _adopt(daemon, setup)
         active = [mailbox for mailbox in chosen if mailbox.options.active]
-        interrupted = False
+        stopped: int | None = None
         lanes = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sweep")
         try:
-            futures = [lanes.submit(_sweep, daemon, mailbox, terminal, retry_failed=retry_failed) for mailbox in active]
+            futures = [lanes.submit(_sweep, daemon, mailbox, terminal, retry) for mailbox in active]
             try:
-                wait(futures)
-            except KeyboardInterrupt:
+                _wait(futures)
+            except KeyboardInterrupt as how:
                 daemon.stop()
                 terminal.note("stopping after what is being stored just now; once more to stop at once")
-                wait(futures)
-                interrupted = True
-        except KeyboardInterrupt:
-            _leave(terminal)
+                _wait(futures)
+                stopped = exit_code(how)
+        except KeyboardInterrupt as how:
+            _leave(terminal, exit_code(how))
         lanes.shutdown()
         return Run(
-            interrupted=interrupted,
+            stopped=stopped,
             setup=setup,
             store_is_new=is_new,
             swept=tuple(_report(daemon, mailbox, future) for mailbox, future in zip(active, futures, strict=True)),
@@ -111,7 +132,7 @@ def _failed_lines(run: Run) -> Iterator[Text]:
     hidden = sum(one.report.counts.failed for one in run.swept) - len(failed[:LISTED])
     if hidden > 0:
         yield text("")
-        yield text(f"and {hidden} more: maildaemon monitoring failed {run.setup.path}")
+        yield text(f"and {hidden} more: {own_name()} monitoring failed {run.setup.path}")
 
 
 def _document(run: Run) -> documents.Json:
@@ -151,10 +172,10 @@ def _adopt(daemon: MailDaemon, setup: Setup) -> None:
         raise ConfigurationFault(setup.path, problems=found)
 
 
-def _sweep(daemon: MailDaemon, mailbox: Mailbox, terminal: Terminal, *, retry_failed: bool) -> SweepReport:
-    if retry_failed:
+def _sweep(daemon: MailDaemon, mailbox: Mailbox, terminal: Terminal, retry: Retry) -> SweepReport:
+    if retry is not Retry.DUE:
         try:
-            number = daemon.retry_failed(mailbox.id)
+            number = daemon.retry_failed(mailbox.id, unconfirmed=retry is Retry.UNCONFIRMED)
         except LeaseLost:
             pass  # the sweep says who has it
         else:
@@ -191,10 +212,34 @@ def _failed(daemon: MailDaemon, mailbox: Mailbox, report: SweepReport) -> tuple[
     return tuple(counted)[:LISTED]
 
 
-def _leave(terminal: Terminal) -> NoReturn:
+def _wait(futures: Sequence[Future[SweepReport]]) -> None:
+    # Not for ever at once: a signal that comes just before the lock is waited for would be heard only after it.
+    while wait(futures, timeout=HEEDS).not_done:
+        pass
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """SIGTERM interrupts, as Ctrl-C does; without effect outside the main thread, where signals are not heard."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(terminal: Terminal, code: int) -> NoReturn:
     """Ends at once.  Waiting for what is in hand would take as long as the largest mail; nothing is lost without it."""
     terminal.note("")
     terminal.note("interrupted: nothing is lost and nothing comes twice; the next run goes on from here")
+    terminal.document(interrupted_document())
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(130)
+    os._exit(code)

@@ -11,7 +11,9 @@ from typing import Any, TextIO
 
 import attrs
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
 from maildaemon_core.message import MailboxId
@@ -49,7 +51,11 @@ class Terminal:
         """Results for people; without effect when they are to be JSON."""
         if not self.json:
             for result in results:
-                self.out.print(result, soft_wrap=isinstance(result, Text))
+                if isinstance(result, Table) and _breaks(result, self.out):
+                    for each in _stacked(result, self.out.width):
+                        self.out.print(each, soft_wrap=True)
+                else:
+                    self.out.print(result, soft_wrap=isinstance(result, Text))
 
     def line(self, words: str = "", style: str = "") -> None:
         """One line of a result for people."""
@@ -64,6 +70,36 @@ class Terminal:
         if self.json:
             self.out.file.write(json_text(document) + "\n")
             self.out.file.flush()
+
+
+def _breaks(table: Table, console: Console) -> bool:
+    """Whether a table would have to break words or hide figures to fit on this terminal."""
+    unlimited = console.options.update(width=100 * WIDE)
+    return Measurement.get(console, unlimited, table).maximum > console.width
+
+
+def _stacked(table: Table, width: int) -> Iterator[Text]:
+    """A table as lines: the first cell of each row, and below it the others with the names of their columns."""
+    names = [_as_text(column.header).plain for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        first, *others = map(_as_text, row)
+        if first.plain:
+            yield Text.assemble(first, style="bold")
+        line = Text("  ")
+        for name, value in zip(names[1:], others, strict=True):
+            if not value.plain:
+                continue
+            cell = Text.assemble((f"{name} ", "dim"), value)
+            if line.plain.strip() and len(line) + 3 + cell.cell_len > width:
+                yield line
+                line = Text("  ")
+            line = Text.assemble(line, "   " if line.plain.strip() else "", cell)
+        if line.plain.strip():
+            yield line
+
+
+def _as_text(cell: RenderableType) -> Text:
+    return Text(", ").join(cell.split("\n")) if isinstance(cell, Text) else Text(str(cell))
 
 
 def _console(file: TextIO) -> Console:

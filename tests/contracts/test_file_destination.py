@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from maildaemon_adapters.files import FILE, FileDestination, FileSettings, open_file
 from maildaemon_adapters.files.batch import beginning, forget, tidy
 from maildaemon_adapters.files.durability import Whole
+from maildaemon_adapters.files.faults import file_trouble, unavailable
 from maildaemon_adapters.files.folders import opened
 from maildaemon_adapters.files.paths import PathRefused, component, root_of
 from maildaemon_adapters.files.rename import Rename, rename_locked, rename_new
@@ -152,12 +153,27 @@ def test_a_relative_path_that_nobody_resolved_is_refused() -> None:
 
 
 def test_a_login_for_a_folder_is_a_problem_and_a_plain_folder_is_none() -> None:
-    options = DestinationOptions(url="mails", username="jane", password=Secret("hunter2"))
+    options = DestinationOptions(url="/srv/mails", username="jane", password=Secret("hunter2"))
     [problem] = FILE.problems(options, FileSettings())
     assert problem.path == "$.username"
     assert "hunter2" not in str(problem)
-    assert list(FILE.problems(DestinationOptions(url="mails"), FileSettings())) == []
+    assert list(FILE.problems(DestinationOptions(url="/srv/mails"), FileSettings())) == []
+    assert list(FILE.problems(DestinationOptions(), FileSettings())) == []
     assert [problem.path for problem in FILE.problems(DestinationOptions(url="ftp://x/"), FileSettings())] == ["$.url"]
+
+
+def test_a_relative_path_is_a_problem_before_anything_is_opened() -> None:
+    [problem] = FILE.problems(DestinationOptions(url="mails"), FileSettings())
+    assert problem.path == "$.url"
+    assert "such as /srv/mail" in problem.message
+
+
+@pytest.mark.parametrize("code", sorted(errno.errorcode))
+def test_what_to_do_is_written_as_everywhere_else(code: int) -> None:
+    error = OSError(code, os.strerror(code))
+    for remedy in (file_trouble(error, "/srv", "a").remedy, unavailable(error, "/srv").remedy):
+        assert remedy[0].islower()
+        assert remedy[-1] != "."
 
 
 def test_opening_touches_nothing(root: Path) -> None:
@@ -244,12 +260,22 @@ def test_a_link_below_the_root_is_not_followed(destination: Destination, root: P
     for part, path in (("a", "link"), ("b", "real/deeper")):
         answer = answers[part]
         assert isinstance(answer, Trouble)
-        assert answer.error == "PathRefused"
-        assert not answer.transient
+        assert answer.error == "PathBlocked"
+        assert answer.transient  # the operator moves it away, and it goes on by itself
         assert path in answer.message
         assert "symbolic link" in answer.message
     assert isinstance(answers["c"], Receipt)
     assert list(outside.iterdir()) == []
+    (root / "link").unlink()
+    again = destination.publish(batch_of(1), [each for each in staged if each.part == "a"])
+    assert isinstance(again["a"], Receipt)
+    assert (root / "link" / "a").is_file()
+
+
+def test_only_a_name_that_can_never_be_one_is_refused_for_good(destination: Destination, root: Path) -> None:
+    answer = destination.stage(batch_of(1), [put_of("a", "../a")])["a"]
+    assert isinstance(answer, Trouble)
+    assert (answer.error, answer.transient) == ("PathRefused", False)
 
 
 def test_a_file_in_the_way_of_a_folder_is_said_so(destination: Destination, root: Path) -> None:
@@ -259,6 +285,7 @@ def test_a_file_in_the_way_of_a_folder_is_said_so(destination: Destination, root
     answers = destination.publish(batch_of(1), staged)
     assert isinstance(answers["a"], Trouble)
     assert "taken is not a folder" in answers["a"].message
+    assert answers["a"].transient
     assert isinstance(answers["b"], Receipt)
 
 

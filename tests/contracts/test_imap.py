@@ -276,7 +276,7 @@ def test_a_check_says_what_may_be_done_and_does_nothing(dovecot: Dovecot, mail_u
         assert "New/Folder" not in [info.name for info in source.folders()]
         plain = {finding.subject: finding for finding in source.check([INBOX], Aftercare(Action.MOVE, "New"))}
         itself = {finding.subject: finding for finding in source.check([INBOX], Aftercare(Action.MOVE, "inbox"))}
-    assert [found[subject].level for subject in ("login", "folder INBOX", "aftercare")] == [Level.FINE] * 3
+    assert [found[subject].level for subject in ("folder INBOX", "aftercare")] == [Level.FINE] * 2
     assert "1 mail" in found["folder INBOX"].message
     assert found["target New/Folder"].level is Level.WARNING
     assert plain["target New"].level is Level.FINE

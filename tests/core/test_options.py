@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
@@ -45,6 +45,51 @@ def paths(options: MailboxOptions, facts: KindFacts | None = None) -> set[str]:
 
 def but(**changes: Any) -> MailboxOptions:
     return attrs.evolve(SOUND, **changes)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (cls, field.name)
+        for cls in (MailboxOptions, DestinationOptions)
+        for field in attrs.fields(attrs.resolve_types(cls))
+        if Secret in get_args(field.type)
+    ],
+)
+def test_a_text_that_is_given_for_a_secret_is_one_and_never_shown(cls: Any, name: str) -> None:
+    options = cls(**{name: "hunter2"})
+    assert getattr(options, name) == Secret("hunter2")
+    assert "hunter2" not in f"{options!r} {options}"
+    assert getattr(attrs.evolve(options, **{name: "other"}), name) == Secret("other")
+    assert getattr(cls(**{name: None}), name) is None
+    with pytest.raises(TypeError, match="not bytes") as caught:
+        cls(**{name: b"hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "imap://mail.example.com",
+        "mail.example.com/",
+        "mail example.com",
+        " mail.example.com",
+        "a\\b",
+        "//mail",
+        "mail.example.com:993",
+        "imap://jane:hunter2@mail.example.com:993/",
+    ],
+)
+def test_a_host_is_a_bare_name(host: str) -> None:
+    [problem] = problems(but(host=host))
+    assert problem.path == "$.host"
+    assert "hunter2" not in problem.message
+    assert "mail.example.com" in problem.message if "mail.example.com" in host else "bare name" in problem.message
+
+
+@pytest.mark.parametrize("host", ["mail.example.com", "mail.example.com.", "127.0.0.1", "::1", "[::1]", "büro.example"])
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    assert not problems(but(host=host))
 
 
 def test_the_smallest_complete_options_are_sound() -> None:

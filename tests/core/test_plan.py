@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from maildaemon_core.message import BytesContent, MailboxId, Message
 from maildaemon_core.mime import read_message
+from maildaemon_core.naming import MAX_PART, sanitise, split_extension
 from maildaemon_core.options import (
     KEEP,
     Action,
@@ -36,6 +37,7 @@ from maildaemon_core.plan import (
 )
 from maildaemon_core.progress import Role, Stage
 from maildaemon_core.testing.mails import BuiltMail, broken_mails, built_mails, simple_mail
+from maildaemon_core.testing.strategies import hostile_names
 from tests.core.entries import BOX, RECEIPT, artifact, entry, envelope, ref
 
 ONE = DestinationOptions(name="one", url="/srv/one")
@@ -217,6 +219,32 @@ def test_a_compressed_mail_says_so_in_its_name_once(template: str) -> None:
     path = planned(read(simple_mail()), options).wishes[0].artifact.path
     assert path.endswith(".gz")
     assert path.count(".gz") == 1
+
+
+@given(
+    st.one_of(hostile_names(), st.integers(200, 300).map(lambda length: "x" * length), st.just("ü" * 300 + ".pdf")),
+    st.sampled_from(["{subject}.eml", "{subject}", "{subject}-{key}.eml", "{sender}/{subject}.eml.gz", "{subject}.gz"]),
+    st.sampled_from(["none", "gzip"]),
+    st.booleans(),
+)
+def test_a_mail_and_its_sidecar_share_a_stem_and_no_part_of_a_path_is_too_long(
+    subject: str, template: str, compression: Any, metadata: bool
+) -> None:
+    archiving = MailArchiving(active=True, compression=compression, metadata=metadata, path_template=template)
+    options = attrs.evolve(ALL, mail_archiving=archiving, export_attachments=False, destinations=(ONE,))
+    mail, *sidecars = [w.artifact.path for w in planned(read(simple_mail()), options, subject=subject).wishes]
+    for path in (mail, *sidecars):
+        for part in path.split("/"):
+            assert len(part.encode()) <= MAX_PART
+            assert sanitise(part) == part
+    stem, extension = split_extension(mail)
+    assert sidecars == ([f"{stem}.json"] if metadata else [])
+    if compression == "gzip":
+        assert extension.endswith(".gz")
+    if ".eml" in template:
+        assert extension == (".eml.gz" if compression == "gzip" or template.endswith(".gz") else ".eml")
+    if "{key}" in template:
+        assert stem.endswith(f"-{entry().key}")
 
 
 def test_only_the_attachments_that_are_allowed_are_stored() -> None:

@@ -147,6 +147,24 @@ def test_options_that_cannot_be_used_are_refused_with_all_that_is_wrong(house: H
     assert not house.store.configurations()
 
 
+def test_a_relative_folder_is_refused_with_its_place(tmp_path: Path) -> None:
+    with MailDaemon(MemoryStore(lambda: datetime(2026, 6, 1, tzinfo=UTC))) as daemon:
+        relative = MailboxOptions(
+            mailbox="a@b.example",
+            host="mail.b.example",
+            password="hunter2",
+            mail_archiving=MailArchiving(active=True),
+            destinations=(DestinationOptions(url="mail"),),
+        )
+        with pytest.raises(InvalidOptions) as caught:
+            daemon.adopt(ONE, relative)
+        [problem] = caught.value.problems
+        assert problem.path == "$.destinations[0].url"
+        assert "such as /srv/mail" in problem.message
+        here = (DestinationOptions(url=str(tmp_path)),)
+        assert daemon.adopt(ONE, attrs.evolve(relative, destinations=here)).id == ONE
+
+
 def test_a_kind_may_refuse_what_it_cannot_do(house: House) -> None:
     from maildaemon_core.errors import Problem
 

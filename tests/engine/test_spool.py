@@ -104,6 +104,19 @@ def test_a_folder_that_cannot_be_used_is_a_full_spool_with_a_remedy(tmp_path: Pa
     assert str(tmp_path / "file") in caught.value.remedy
 
 
+def test_a_look_at_a_spool_leaves_nothing_behind_and_finds_what_keeping_would(tmp_path: Path) -> None:
+    assert FolderSpool(tmp_path / "deep" / "spool").check() == tmp_path
+    assert FolderSpool(tmp_path).check() == tmp_path
+    assert list(tmp_path.iterdir()) == []
+    FolderSpool().check()
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for folder in ("file", "file/deeper", "nowhere"):
+        with pytest.raises(SpoolFull) as caught:
+            FolderSpool(tmp_path / folder).check()
+        assert str(tmp_path / folder) in caught.value.remedy
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_no_room_left_is_a_full_spool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FolderSpool, "_open", lambda spool: os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC))

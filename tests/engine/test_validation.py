@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from maildaemon_core.engine import validation
 from maildaemon_core.engine.plugins import SOURCES, Registry
 from maildaemon_core.errors import SourceUnavailable
-from maildaemon_core.message import FolderRef
+from maildaemon_core.message import Cursor, FolderRef
 from maildaemon_core.options import Aftercare, DestinationOptions, MailboxOptions, Move, Secret
-from maildaemon_core.ports import Finding, Kind, Level, MailSource, Spool
+from maildaemon_core.ports import Finding, Kind, Level, MailSource, Page, Spool
 from maildaemon_core.testing.memory_destination import MemoryDestination
 from maildaemon_core.testing.memory_source import MemoryFolder, MemorySource
 from tests.engine.story import mail
@@ -50,7 +51,7 @@ def test_what_works_is_said_too_and_what_the_next_sweep_would_do(house: House) -
         house.server.plant(mail(f"mail {number}"))
     findings = look(house, options(delete_mails_on_server=True))
     assert {finding.level for finding in findings} <= {Level.FINE, Level.WARNING}
-    assert said(findings, "login") == ["memory"]
+    assert said(findings, "login") == ["works: memory"]
     assert said(findings, "memory:one") == ["can be written"]
     assert any("find 3 new mails" in text and "DELETED" in text for text in said(findings, "folder INBOX"))
     assert house.closed == ["one"]
@@ -75,7 +76,7 @@ def test_it_counts_only_what_is_new(house: House) -> None:
     daemon.sweep_once(ONE)
     house.places.clear()
     house.server.plant(mail("new"))
-    assert any("find 1 new mails" in text for text in said(look(house, options()), "folder INBOX"))
+    assert any("find 1 new mail;" in text for text in said(look(house, options()), "folder INBOX"))
 
 
 def test_since_now_would_find_nothing_of_what_lies_there(house: House) -> None:
@@ -154,6 +155,57 @@ def test_a_mailbox_that_is_being_swept_is_not_disturbed(house: House) -> None:
     findings = daemon.validate(ONE, options())
     assert said(list(findings), "next sweep") == ["the mailbox is being swept just now"]
     lease.renew(60)  # it still has it
+
+
+def test_mails_that_wait_from_earlier_sweeps_are_told_as_well(house: House) -> None:
+    for number in range(3):
+        house.server.plant(mail(f"mail {number}"))
+    house.places["memory:one"] = MemoryDestination("memory:one")
+    house.places["memory:one"].down = True
+    daemon = house.daemon()
+    daemon.adopt(ONE, options())
+    assert daemon.sweep_once(ONE).counts.pending == 3
+    house.places["memory:one"].down = False
+    (said_of_it,) = (text for text in said(look(house, options()), "folder INBOX") if "next sweep" in text)
+    assert "find 0 new mails; 3 mails are waiting from earlier sweeps; what is wanted is stored" in said_of_it
+    house.server.folders[FolderRef("Other")] = MemoryFolder()
+    elsewhere = look(house, options(folders=("Other",)))
+    assert any("not watched any more" in text for text in said(elsewhere, "folder INBOX"))
+
+
+def test_a_sweep_that_comes_meanwhile_does_not_find_the_mailbox_taken(house: House) -> None:
+    held = []
+
+    class Slow(MemorySource):
+        def list_since(self, folder: FolderRef, cursor: Cursor | None, *, limit: int) -> Page:
+            held.append(house.store.holder(ONE))
+            return super().list_since(folder, cursor, limit=limit)
+
+    def open_slow(mailbox: MailboxOptions, settings: Settings, spool: Spool) -> MailSource:
+        return Slow(house.server, spool, house.fuse)
+
+    daemon = house.daemon()
+    daemon.adopt(ONE, options())
+    house.sources = Registry(SOURCES, entries=(), memory=Kind(settings=Settings, open=open_slow, facts=FACTS))
+    look(house, options())
+    assert held == [None]
+
+
+def test_a_spool_that_cannot_be_written_is_a_fault_with_a_remedy(house: House, tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("not a folder")
+    findings = house.daemon(spool=tmp_path / "spool").validate(ONE, options())
+    (fault,) = (finding for finding in findings if finding.level is Level.FAULT)
+    assert fault.subject == "spool"
+    assert str(tmp_path / "spool") in fault.remedy
+    (tmp_path / "spool").unlink()
+    assert not faults(list(house.daemon(spool=tmp_path / "spool").validate(ONE, options())))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_to_be_deleted_is_no_promise_where_the_server_cannot(house: House) -> None:
+    house.server.plant(mail("one"))
+    findings = look(house, options(delete_mails_on_server=True))
+    assert any("is then to be DELETED" in text for text in said(findings, "folder INBOX"))
 
 
 def test_a_server_that_breaks_off_is_a_finding(house: House) -> None:

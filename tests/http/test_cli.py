@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,9 +11,15 @@ import sys
 import threading
 from pathlib import Path
 
+import attrs
 import pytest
 
+from maildaemon_core.message import Cursor, FolderRef
+from maildaemon_core.ports import FolderState
+from maildaemon_core.progress import Stage
+from maildaemon_http.compose import open_daemon, read_configuration
 from maildaemon_http.smallest import TEXT
+from tests.core.entries import entry
 from tests.http.running import TRACE, call
 
 HEAVY = "litestar maildaemon_adapters sqlalchemy imapclient pymap cattrs maildaemon_core.engine".split()
@@ -267,12 +274,15 @@ def test_something_unexpected_is_one_line_and_a_trace_only_with_debug(tmp_path: 
     assert TRACE in run("--debug").stderr
 
 
-def test_a_second_interrupt_ends_at_once_with_130_and_the_next_run_is_not_in_the_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_interrupt_ends_at_once_and_the_next_run_is_not_in_the_way(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         text = COMPLETE.format(port=silent.getsockname()[1]).replace("connectSeconds = 1", "connectSeconds = 600")
         (tmp_path / "m.toml").write_text(text)
         running = subprocess.Popen(
-            [sys.executable, "-m", "maildaemon_http.cli", "run", "m.toml", "--once"],
+            [sys.executable, "-m", "maildaemon_http.cli", "run", "m.toml", "--once", "--json"],
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -282,24 +292,113 @@ def test_a_second_interrupt_ends_at_once_with_130_and_the_next_run_is_not_in_the
         guard = threading.Timer(60, running.kill)
         guard.start()
         connection, _ = silent.accept()  # it waits for a greeting that never comes
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         assert running.stderr is not None
         said = []
         for line in running.stderr:
             said.append(line)
             if "once more to stop at once" in line:
                 break
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         out, err = running.communicate()
         err = "".join(said) + err
         guard.cancel()
         connection.close()
-    assert running.returncode == 130, err
+    assert running.returncode == code, err
+    assert json.loads(out)["error"]["error"] == "Interrupted"
     assert "interrupted: nothing is lost" in err
     assert TRACE not in out + err
     again = call("run", "m.toml", "--once", cwd=tmp_path, code=1)
     assert "another process" not in again.out
     assert "busy" not in again.out
+
+
+def test_the_first_sigterm_finishes_in_good_order_with_143(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        text = COMPLETE.format(port=silent.getsockname()[1]).replace("connectSeconds = 1", "connectSeconds = 600")
+        (tmp_path / "m.toml").write_text(text)
+        running = subprocess.Popen(
+            [sys.executable, "-m", "maildaemon_http.cli", "run", "m.toml", "--once", "--json"],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        guard = threading.Timer(60, running.kill)
+        guard.start()
+        connection, _ = silent.accept()
+        running.send_signal(signal.SIGTERM)
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "once more to stop at once" in line:
+                break
+        connection.close()  # what was in hand comes to its end
+        out, err = running.communicate()
+        guard.cancel()
+    assert running.returncode == 143, err
+    (mailbox,) = json.loads(out)["mailboxes"]
+    assert mailbox["trouble"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_interrupt_before_anything_was_begun_is_told_to_programs_too(tmp_path: Path, as_json: bool) -> None:
+    show = (
+        "import sys; from maildaemon_http import compose, cli\n"
+        "def interrupted(path): raise KeyboardInterrupt\n"
+        "compose.read_configuration = interrupted; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", show, "validate", "m.toml", *(["--json"] if as_json else [])]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    if as_json:
+        assert json.loads(done.stdout)["error"]["error"] == "Interrupted"
+    else:
+        assert done.stdout == ""
+
+
+def test_how_it_is_called_is_what_a_shell_would_find(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("maildaemon")
+    for path, name in ((str(script.parent), "maildaemon"), ("/usr/bin:/bin", str(script))):
+        (tmp_path / "m.toml").unlink(missing_ok=True)
+        done = subprocess.run(
+            [script, "init", "m.toml"], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True, check=True
+        )
+        assert f"  {name} validate m.toml" in done.stdout.splitlines()
+
+
+def test_mails_that_may_have_arrived_are_tried_again_only_by_an_option_of_their_own(
+    tmp_path: Path, closed_port: int
+) -> None:
+    said = " ".join(call("run", "--help", cwd=tmp_path).out.split())
+    assert "only after you have looked" in said
+    (tmp_path / "m.toml").write_text(COMPLETE.format(port=closed_port))
+    call("run", "m.toml", "--once", cwd=tmp_path, code=1)
+    setup = read_configuration(tmp_path / "m.toml")
+    with open_daemon(setup) as daemon:
+        lease = daemon.store.lease(setup.mailboxes[0].id, 60, owner="the test")
+        assert lease is not None
+        stages = (Stage.UNCONFIRMED, Stage.GIVEN_UP)
+        found = [
+            attrs.evolve(entry(uid=uid, stage=stage), id=None, mailbox=setup.mailboxes[0].id)
+            for uid, stage in enumerate(stages, start=1)
+        ]
+        lease.admit(FolderRef("INBOX"), found, FolderState(cursor=Cursor("1")))
+        lease.give_back()
+    for option, number in (
+        ("--retry-failed", "1 failed mail is"),
+        ("--retry-failed", "0 failed mails are"),
+        ("--retry-unconfirmed", "1 failed mail is"),
+    ):
+        called = call("run", "m.toml", "--once", option, cwd=tmp_path, code=1)
+        assert f"jane@example.com: {number} tried again" in called.err
+
+
+def test_validate_tells_of_a_spool_that_cannot_be_written(tmp_path: Path, closed_port: int) -> None:
+    (tmp_path / "m.toml").write_text('[spool]\npath = "m.toml"\n' + COMPLETE.format(port=closed_port))
+    called = call("validate", "m.toml", cwd=tmp_path, code=1)
+    assert "FAULT   spool" in called.out
+    assert f"make room in {tmp_path}/m.toml, or see to it that it can be written" in called.out
 
 
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(tmp_path: Path, closed_port: int) -> None:

@@ -128,8 +128,9 @@ def test_what_the_limit_hides_is_said(operator: Operator) -> None:
 def test_validate_says_what_the_next_run_would_do_and_changes_nothing(operator: Operator) -> None:
     operator.write(lambda text: text + "deleteMailsOnServer = true\n")
     called = operator.call("validate m.toml")
-    assert "the next sweep would find 1 new mails" in called.out
-    assert "DELETED" in called.out
+    assert "the next sweep would find 1 new mail;" in called.out
+    assert "is then to be DELETED" in called.out
+    assert called.out.count("login: ") == 1
     assert called.out.splitlines()[-1] == "all is well"
     assert [path.name for path in operator.folder.iterdir()] == ["m.toml"]
     assert len(operator.server.uids(operator.user)) == 1

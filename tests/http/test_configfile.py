@@ -37,6 +37,25 @@ def faults(folder: Path, text: str) -> dict[str, str]:
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
+@pytest.mark.parametrize("written", ["env:", "env: ", "file:", "file: "])
+def test_a_reference_to_a_secret_with_nothing_behind_it_is_told_at_once(tmp_path: Path, written: str) -> None:
+    found = faults(tmp_path, GOOD.replace("hunter2", written))
+    assert list(found) == ["$.mailboxes[0].password"]
+    assert "write env:NAME" in found["$.mailboxes[0].password"] or "write file:PATH" in found["$.mailboxes[0].password"]
+    assert len(read(tmp_path, GOOD.replace("hunter2", f"plain:{written}")).mailboxes) == 1
+
+
+def test_a_url_for_a_host_is_told_with_the_name_in_it(tmp_path: Path) -> None:
+    found = faults(tmp_path, GOOD.replace('"imap.example.com"', '"imaps://imap.example.com:993/"'))
+    assert found.keys() == {"$.mailboxes[0].host"}
+    assert "write imap.example.com" in found["$.mailboxes[0].host"]
+
+
+def test_what_follows_only_from_a_property_that_could_not_be_read_is_left_out(tmp_path: Path) -> None:
+    text = GOOD.replace("exportAttachments = true", 'mailArchiving = { active = "yes" }')
+    assert faults(tmp_path, text).keys() == {"$.mailboxes[0].mailArchiving.active"}
+
+
 def test_the_smallest_configuration_needs_nothing_but_its_values(tmp_path: Path) -> None:
     setup = read(tmp_path, TEXT)
     (mailbox,) = setup.mailboxes

@@ -27,17 +27,27 @@ def open_file(options: DestinationOptions, settings: FileSettings) -> Destinatio
     """
     root = root_of(options.url)
     if not root.startswith("/"):
-        raise InvalidOptions([Problem(path="$.url", message=f"the folder {root!r} must be an absolute path")])
+        raise InvalidOptions([_relative(root)])
     return FileDestination(root)
+
+
+def _relative(root: str) -> Problem:
+    # A configuration file gives its own folder to relative paths; a program that adopts options has none to give.
+    return Problem(
+        path="$.url", message=f"the folder {root!r} must be an absolute path; write the whole one, such as /srv/mail"
+    )
 
 
 def problems(options: DestinationOptions, settings: FileSettings) -> Sequence[Problem]:
     """What of the options a folder can do nothing with."""
     found: list[Problem] = []
     try:
-        root_of(options.url or "/")  # that it is missing is said of every kind
+        root = root_of(options.url or "/")  # that it is missing is said of every kind
     except InvalidOptions as error:
         found += error.problems
+    else:
+        if not root.startswith("/"):
+            found.append(_relative(root))
     if options.username is not None or options.password is not None:
         found.append(
             Problem(

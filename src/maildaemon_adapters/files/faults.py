@@ -52,37 +52,37 @@ def _words(code: int, error: OSError, root: str) -> tuple[str, str]:
     named = {
         errno.ENOSPC: (
             "no space is left on its file system",
-            f"Free some space there, or give {root} a larger disk; it then goes on by itself.",
+            f"free some space there, or give {root} a larger disk; it then goes on by itself",
         ),
         errno.EDQUOT: (
             f"the disk quota of the user {whoami()} is used up",
-            "Free some space or have the quota raised; it then goes on by itself.",
+            "free some space or have the quota raised; it then goes on by itself",
         ),
         errno.EROFS: (
             "the file system is mounted read-only",
-            f"Mount the file system of {root} for writing; if it turned read-only by itself, look for disk errors.",
+            f"mount the file system of {root} for writing; if it turned read-only by itself, look for disk errors",
         ),
-        errno.ENAMETOOLONG: ("a name in it is too long for this file system", "Shorten the path template."),
+        errno.ENAMETOOLONG: ("a name in it is too long for this file system", "shorten the path template"),
         errno.ENOENT: (
             "the folder is not there",
-            f"If {root} lies on a file system that is mounted, mount it again; if it was removed on purpose, make it.",
+            f"if {root} lies on a file system that is mounted, mount it again; if it was removed on purpose, make it",
         ),
         errno.ENOTDIR: (
             "it, or a folder above it, is not a folder",
-            f"Move away what lies there, or name another folder than {root}.",
+            f"move away what lies there, or name another folder than {root}",
         ),
-        errno.ELOOP: ("a symbolic link stands where a folder belongs", "Replace the link by a folder."),
+        errno.ELOOP: ("a symbolic link stands where a folder belongs", "replace the link by a folder"),
         errno.EXDEV: (
             "its folder lies on another file system than the root, so that no rename leads there",
-            "Make that file system a destination of its own.",
+            "make that file system a destination of its own",
         ),
     }
     if code in {errno.EACCES, errno.EPERM}:
         return (
             f"the user {whoami()} may not write there",
-            f"Give that user the right to read, write and search {root} and the folders in it (chown, chmod u+rwx).",
+            f"give that user the right to read, write and search {root} and the folders in it (chown, chmod u+rwx)",
         )
     if code in {errno.EILSEQ, errno.EINVAL}:
-        return "a name in it is not possible on this file system", "Change the path template."
+        return "a name in it is not possible on this file system", "change the path template"
     reason = error.strerror or str(error) or type(error).__name__
-    return named.get(code, (f"{reason} (error {code})", f"Look at the system's log about the disk that holds {root}."))
+    return named.get(code, (f"{reason} (error {code})", f"look at the system's log about the disk that holds {root}"))

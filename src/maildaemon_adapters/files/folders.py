@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import attrs
 
 from maildaemon_adapters.files.durability import sync_folder
-from maildaemon_adapters.files.paths import PathRefused
+from maildaemon_adapters.files.paths import PathBlocked
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 MODE = 0o777
@@ -98,7 +98,7 @@ class Way:
 def way(root: int, names: Sequence[str], *, make: bool) -> Iterator[Way]:
     """Opens the way from the root to a folder below it; ``make`` makes what is missing.
 
-    Raises ``PathRefused`` if a link or a file stands in the way, ``FileNotFoundError`` if a folder is missing (also one
+    Raises ``PathBlocked`` if a link or a file stands in the way, ``FileNotFoundError`` if a folder is missing (also one
     that somebody removes meanwhile), other OSErrors.
     """
     with ExitStack() as stack:
@@ -129,7 +129,7 @@ def _step(name: str, inside: int, *, make: bool) -> tuple[int, bool]:
 
 
 def _refuse(error: OSError, name: str, inside: int, names: Sequence[str]) -> None:
-    """Raises ``PathRefused`` if that is why a folder did not open."""
+    """Raises ``PathBlocked`` if that is why a folder did not open."""
     if error.errno not in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:  # EMLINK: FreeBSD
         return
     found = look(name, inside)
@@ -137,13 +137,14 @@ def _refuse(error: OSError, name: str, inside: int, names: Sequence[str]) -> Non
         return
     path = "/".join(names)
     if stat.S_ISLNK(found.st_mode):
-        raise PathRefused(
+        raise PathBlocked(
             f"{path} is a symbolic link, and links below the root are not followed: they could lead anywhere",
-            remedy=f"Replace {path} by a folder, or make where it leads a destination of its own.",
+            remedy=f"replace {path} by a folder, or make where it leads a destination of its own; "
+            "it then goes on by itself",
         ) from error
-    raise PathRefused(
+    raise PathBlocked(
         f"{path} is not a folder, so that nothing can lie below it",
-        remedy=f"Move {path} away, or change the path template.",
+        remedy=f"move {path} away, or change the path template; it then goes on by itself",
     ) from error
 
 

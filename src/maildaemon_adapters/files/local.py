@@ -17,7 +17,7 @@ from maildaemon_adapters.files.batch import Batch
 from maildaemon_adapters.files.durability import Whole, sync_files, sync_folder
 from maildaemon_adapters.files.faults import file_trouble, unavailable
 from maildaemon_adapters.files.folders import make_root, opened, way
-from maildaemon_adapters.files.paths import PathRefused, component, components
+from maildaemon_adapters.files.paths import PathBlocked, PathRefused, component, components
 from maildaemon_adapters.files.rename import Rename, rename_new
 from maildaemon_core.errors import MaildaemonError, Trouble
 from maildaemon_core.message import BatchId, Content
@@ -222,7 +222,7 @@ class FileDestination:
                         target.sync(done)
                 if not waiting:
                     return answers
-        except PathRefused as error:
+        except PathBlocked as error:
             return answers | {each.part: error.trouble() for each in waiting}
         except OSError as error:
             answers |= {each.part: file_trouble(error, self._root, each.path) for each in waiting}
@@ -241,7 +241,7 @@ class FileDestination:
             error="DestinationFailed",
             message=f"what was staged for {each.path} below {self._root} is not as it was written: "
             f"{found.st_size} bytes instead of {each.size}",
-            remedy="It will be written anew; look for disk errors if this happens again.",
+            remedy="it will be written anew; look for disk errors if this happens again",
         )
 
     def _rename_part(self, each: Staged, source: Batch, target: int) -> Published:
@@ -300,7 +300,7 @@ class FileDestination:
                 return Unknown()
             with suppress(FileNotFoundError), way(source.root, folders, make=False) as target:
                 target.sync(done)
-        except PathRefused as error:
+        except (PathRefused, PathBlocked) as error:
             return error.trouble()
         return WasPublished(Receipt(size=each.size, at=datetime.now(UTC)))
 
@@ -354,5 +354,5 @@ def _unreadable(put: Put, cause: BaseException | None) -> Trouble:
     return Trouble(
         error="ContentUnreadable",
         message=f"what is to be stored as {put.path} cannot be read: {cause}",
-        remedy="It is fetched again.",
+        remedy="it is fetched again",
     )

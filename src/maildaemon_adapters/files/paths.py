@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from maildaemon_core.errors import InvalidOptions, Permanent, Problem
+from maildaemon_core.errors import InvalidOptions, Permanent, Problem, Transient
 
 STAGING = ".maildaemon"
 """The folder inside the root that no consumer looks into: hidden names are never published."""
@@ -16,6 +16,10 @@ LONGEST = 255
 
 class PathRefused(Permanent):
     """No file can lie under this path, now or later: it would leave the destination, or is not a name at all."""
+
+
+class PathBlocked(Transient):
+    """A link or a file stands where a folder of the path belongs: when somebody moves it away, files can lie there."""
 
 
 def root_of(url: str | None) -> str:
@@ -76,4 +80,4 @@ def component(part: str, path: str) -> str:
             if length <= LONGEST:
                 return part
             reason = f"a name has {length} bytes, and at most {LONGEST} are possible"
-    raise PathRefused(f"the path {path!r} is not taken: {reason}", remedy="Change the path template.")
+    raise PathRefused(f"the path {path!r} is not taken: {reason}", remedy="change the path template")

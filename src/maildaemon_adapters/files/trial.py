@@ -51,15 +51,15 @@ def _of_root(root: str, nearest: str) -> Finding:
             level=Level.FAULT,
             subject=root,
             message=f"{nearest} is not a folder",
-            remedy="Name another folder, or move away what lies there.",
+            remedy="name another folder, or move away what lies there",
         )
     if not os.access(nearest, os.R_OK | os.W_OK | os.X_OK):
         return Finding(
             level=Level.FAULT,
             subject=root,
             message=f"the user {whoami()} may not write into {nearest}, or it is mounted read-only",
-            remedy=f"Give that user the right to read, write and search {nearest} (chown, chmod u+rwx), "
-            "or mount it for writing.",
+            remedy=f"give that user the right to read, write and search {nearest} (chown, chmod u+rwx), "
+            "or mount it for writing",
         )
     if nearest != root:
         return Finding(level=Level.FINE, subject=root, message=f"will be made: {nearest} is there and can be written")
@@ -77,7 +77,7 @@ def _of_sample(root: str, rename: Rename) -> Finding:
             subject=root,
             message="a file was written, renamed, read back and removed; but this file system cannot refuse to rename "
             "over another file by itself",
-            remedy="Let no other program make files of the same names there, or use another file system.",
+            remedy="let no other program make files of the same names there, or use another file system",
         )
     return Finding(level=Level.FINE, subject=root, message="a file was written, renamed, read back and removed")
 
@@ -88,7 +88,7 @@ def _of_space(root: str, nearest: str) -> Finding:
     message = f"{_size(free)} of {_size(total)} are free"
     if total and (free < _LEAST_FREE or free < total * _LEAST_SHARE):
         return Finding(
-            level=Level.WARNING, subject=root, message=f"only {message}", remedy="Free some space before it is full."
+            level=Level.WARNING, subject=root, message=f"only {message}", remedy="free some space before it is full"
         )
     return Finding(level=Level.FINE, subject=root, message=message)
 

@@ -18,11 +18,10 @@ _RIGHTS = {Action.SEEN: ("s",), Action.MOVE: ("td", "ed"), Action.DELETE: ("td",
 """RFC 4314 §4: one letter of each is needed; ``d`` is what older servers (RFC 2086) have instead."""
 
 
-def findings(session: Session, folders: Sequence[FolderRef], care: Aftercare, *, server: str) -> Sequence[Finding]:
-    """As ``MailSource.check``; the login has worked, or there would be no session."""
+def findings(session: Session, folders: Sequence[FolderRef], care: Aftercare) -> Sequence[Finding]:
+    """As ``MailSource.check``; that the login works is said by whoever opened the session."""
     with session.translated("looking at the folders"):
         return [
-            Finding(level=Level.FINE, subject="login", message=f"works: {server}"),
             *(finding for folder in folders for finding in _folder(session, folder, care)),
             *_abilities(session, care),
             *(_target(session, FolderRef(care.folder or ""), folders) if care.action is Action.MOVE else ()),

@@ -71,7 +71,7 @@ class ImapSource:
         return settle(self._session, mails, care)
 
     def check(self, folders: Sequence[FolderRef], care: Aftercare) -> Sequence[Finding]:
-        return findings(self._session, folders, care, server=self.server())
+        return findings(self._session, folders, care)
 
     def server(self) -> str:
         greeting = for_people(self._session.connection.greeting)

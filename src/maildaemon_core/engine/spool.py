@@ -79,6 +79,25 @@ class FolderSpool:
                 return self._spill(small, pieces)
         return BytesContent(b"".join(small))
 
+    def check(self) -> Path:
+        """Whether a large mail could be held here just now; the folder in which that was tried.
+
+        A folder that is not there is not made: it counts if the one above it can be written.  Leaves nothing behind.
+        Raises ``SpoolFull``.
+        """
+        folder = self._folder or Path(tempfile.gettempdir())
+        while not os.path.lexists(folder) and folder.parent != folder:
+            folder = folder.parent
+        try:
+            descriptor = self._nameless(folder)
+        except OSError as error:
+            raise self._full(error) from error
+        try:
+            self._write(descriptor, b"maildaemon looks whether it can hold mail here")
+        finally:
+            os.close(descriptor)
+        return folder
+
     def _spill(self, first: list[bytes], rest: Iterator[bytes]) -> Content:
         descriptor = self._open()
         digest = hashlib.sha256()
@@ -101,10 +120,14 @@ class FolderSpool:
             if self._folder is not None:
                 with self._made:
                     self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix="maildaemon-", dir=self._folder)
-            Path(name).unlink()
+            return self._nameless(self._folder)
         except OSError as error:
             raise self._full(error) from error
+
+    def _nameless(self, folder: Path | None) -> int:
+        """A new file that has no name any more.  Raises OSError."""
+        descriptor, name = tempfile.mkstemp(prefix="maildaemon-", dir=folder)
+        Path(name).unlink()
         return descriptor
 
     def _write(self, descriptor: int, piece: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -13,10 +13,11 @@ import attrs
 from maildaemon_core.admission import is_older
 from maildaemon_core.engine.holder import this_process
 from maildaemon_core.engine.opening import Opener
+from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.targets import internal_trouble
 from maildaemon_core.errors import FolderMissing, LeaseLost, MaildaemonError, Trouble
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
-from maildaemon_core.message import FolderRef, MailboxId
+from maildaemon_core.message import Cursor, FolderRef, MailboxId
 from maildaemon_core.options import Action, DestinationOptions, MailboxOptions
 from maildaemon_core.ports import Finding, Level, MailSource, Store
 from maildaemon_core.soundness import warnings
@@ -26,12 +27,14 @@ logger = logging.getLogger(__name__)
 COUNTED = 10_000
 """So many new mails are counted in a folder; beyond that it says "more than"."""
 PAGE = 500
+HELD = 10.0
+"""Seconds for which the lease is taken at most: it is given back as soon as the cursors are read."""
 
 _WILL = {
     Action.KEEP: "and left on the server",
-    Action.SEEN: "and then marked as seen",
-    Action.MOVE: "and then moved to {folder!r}",
-    Action.DELETE: "and then DELETED on the server",
+    Action.SEEN: "and is then to be marked as seen",
+    Action.MOVE: "and is then to be moved to {folder!r}",
+    Action.DELETE: "and is then to be DELETED on the server",
 }
 
 
@@ -53,7 +56,17 @@ class Validation:
         findings += self._source(mailbox, options)
         for destination in options.destinations:
             findings += _guarded(f"destination {destination.name}", partial(self._destination, destination))
-        return findings
+        return [*findings, *_guarded("spool", self._spool)]
+
+    def _spool(self) -> Sequence[Finding]:
+        spool = self._opener.spool
+        if not isinstance(spool, FolderSpool):
+            return ()
+        return [
+            Finding(
+                level=Level.FINE, subject="spool", message=f"large mails can be held: {spool.check()} can be written"
+            )
+        ]
 
     def _destination(self, options: DestinationOptions) -> Sequence[Finding]:
         with closing(self._opener.target(options).destination) as destination:
@@ -62,7 +75,7 @@ class Validation:
     def _source(self, mailbox: MailboxId, options: MailboxOptions) -> Sequence[Finding]:
         def look() -> Sequence[Finding]:
             with self._opener.source(options) as source:
-                findings = [Finding(level=Level.FINE, subject="login", message=source.server())]
+                findings = [Finding(level=Level.FINE, subject="login", message=f"works: {source.server()}")]
                 choice = choose_folders(options, source.folders()) if needs_listing(options) else named_folders(options)
                 findings += (
                     Finding(
@@ -85,38 +98,73 @@ class Validation:
     def _expected(
         self, mailbox: MailboxId, options: MailboxOptions, source: MailSource, folders: Sequence[FolderRef]
     ) -> Iterator[Finding]:
-        """How many mails the next sweep would find in each folder, and what it would do with them."""
+        """How many mails the next sweep would find in each folder, how many wait, and what it would do with them."""
         configuration = self._store.configuration(mailbox)
         if options.since == "now":
             options = attrs.evolve(options, since=(configuration and configuration.created) or self._clock())
-        lease = self._store.lease(mailbox, 60, owner=this_process()) if configuration else None
-        if configuration and lease is None:
+        will = "what is wanted is stored " + _WILL[options.aftercare.action].format(folder=options.aftercare.folder)
+        waiting = self._waiting(mailbox) if configuration else {}
+        cursors = self._cursors(mailbox, folders) if configuration else {}
+        if cursors is None:
             yield Finding(level=Level.FINE, subject="next sweep", message="the mailbox is being swept just now")
-            return
-        try:
-            for folder in folders:
-                state = lease.folder(folder) if lease else None
-                number, cursor, more = 0, state.cursor if state else None, True
-                try:
-                    while more and number <= COUNTED:
-                        page = source.list_since(folder, cursor, limit=PAGE)
-                        number += sum(not is_older(envelope, options) for envelope in page.envelopes)
-                        cursor, more = page.cursor, page.more
-                except FolderMissing:
-                    continue  # check has said so
-                many = f"more than {COUNTED}" if number > COUNTED else str(number)
-                will = _WILL[options.aftercare.action].format(folder=options.aftercare.folder)
+        for folder in folders:
+            found = None if cursors is None else self._count(source, folder, cursors.get(folder), options)
+            said = [] if found is None else [f"the next sweep would find {found}"]
+            if number := waiting.get(folder):
+                said.append(_waiting(number))
+            if said:
+                message = f"{'; '.join(said)}; {will}"
+                yield Finding(level=Level.FINE, subject=f"folder {folder}", message=message)
+        for folder, number in waiting.items():
+            if number and folder not in folders:
                 yield Finding(
                     level=Level.FINE,
                     subject=f"folder {folder}",
-                    message=f"the next sweep would find {many} new mails; what is wanted is stored {will}",
+                    message=f"{_waiting(number)}, though the folder is not watched any more; {will}",
                 )
+
+    def _waiting(self, mailbox: MailboxId) -> Mapping[FolderRef, int]:
+        """The open mails of each folder."""
+        return next((info.backlog for info in self._store.infos() if info.mailbox == mailbox), {})
+
+    def _cursors(self, mailbox: MailboxId, folders: Sequence[FolderRef]) -> Mapping[FolderRef, Cursor | None] | None:
+        """Up to where each folder is known; None while somebody else holds the lease.
+
+        It is given back before the server is asked for anything: whoever comes meanwhile must not find it taken.
+        """
+        lease = self._store.lease(mailbox, HELD, owner=this_process())
+        if lease is None:
+            return None
+        try:
+            states = {folder: lease.folder(folder) for folder in folders}
         finally:
-            if lease is not None:
-                try:
-                    lease.give_back()
-                except LeaseLost:
-                    logger.info("the mailbox was taken over during validation")
+            try:
+                lease.give_back()
+            except LeaseLost:
+                logger.info("the mailbox was taken over during validation")
+        return {folder: state.cursor if state else None for folder, state in states.items()}
+
+    def _count(
+        self, source: MailSource, folder: FolderRef, cursor: Cursor | None, options: MailboxOptions
+    ) -> str | None:
+        """So many new mails lie there, in words; None if the folder is missing, which is said elsewhere."""
+        number, more = 0, True
+        try:
+            while more and number <= COUNTED:
+                page = source.list_since(folder, cursor, limit=PAGE)
+                number += sum(not is_older(envelope, options) for envelope in page.envelopes)
+                cursor, more = page.cursor, page.more
+        except FolderMissing:
+            return None
+        return f"more than {COUNTED} new mails" if number > COUNTED else _mails(number, "new ")
+
+
+def _waiting(number: int) -> str:
+    return f"{_mails(number)} {'is' if number == 1 else 'are'} waiting from earlier sweeps"
+
+
+def _mails(number: int, which: str = "") -> str:
+    return f"{number} {which}{'mail' if number == 1 else 'mails'}"
 
 
 def _guarded(subject: str, look: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:

@@ -14,6 +14,7 @@ from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.progress import Entry, Outcome
 from maildaemon_http import compose
 from maildaemon_http.configfile import ConfigurationFault, Setup
+from maildaemon_http.own_name import own_name
 from maildaemon_http.running import run_once, show_run
 from maildaemon_http.terminal import Terminal, text
 
@@ -136,11 +137,12 @@ def _grow(tree: Tree, folder: Path) -> None:
 
 def _next_lines(path: Path) -> Iterator[Text]:
     yield text("What to try next", "bold")
+    name = own_name()
     commands = {
-        f"maildaemon demo --folder {path.parent}": "again: there is nothing new, and it says so",
-        f"maildaemon monitoring successful {path}": "every stored mail and its files",
-        f"maildaemon monitoring mailboxes {path}": "how the mailbox is",
-        "maildaemon init": "a configuration of your own",
+        f"{name} demo --folder {path.parent}": "again: there is nothing new, and it says so",
+        f"{name} monitoring successful {path}": "every stored mail and its files",
+        f"{name} monitoring mailboxes {path}": "how the mailbox is",
+        f"{name} init": "a configuration of your own",
     }
     width = max(map(len, commands))
     for command, what in commands.items():
