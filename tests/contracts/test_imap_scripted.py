@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from maildaemon_adapters.imap import ImapSettings, ImapSource, open_imap
-from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable, SpoolFull, Trouble
+from maildaemon_core.errors import FolderRefused, LoginRefused, MaildaemonError, SourceUnavailable, SpoolFull, Trouble
 from maildaemon_core.message import Envelope, FolderRef, Identity
 from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, Tls
-from maildaemon_core.ports import Fetched, Known, Settled, Unfetched, Vanished
+from maildaemon_core.ports import Fetched, Known, Level, Settled, Unfetched, Vanished
 from tests.contracts.spools import FileSpool
 from tests.servers.certificates import make_ca
 from tests.servers.scripted_imap import OK, ScriptedImap, behave, cut, drip
@@ -526,3 +526,20 @@ def test_leaving_a_dead_session_raises_nothing(server: ScriptedImap) -> None:
         server.instead("EXAMINE", cut)
         with pytest.raises(SourceUnavailable):
             listed(source)
+
+
+# ---- folders that do not open ----
+
+
+@pytest.mark.parametrize("code", [b"SERVERBUG", b"UNAVAILABLE"])
+def test_a_folder_that_the_server_does_not_open_is_its_own_trouble(server: ScriptedImap, code: bytes) -> None:
+    server.instead("EXAMINE", b"{tag} NO [" + code + b"] it is broken\r\n")
+    with opened(server) as source:
+        with pytest.raises(FolderRefused, match="does not open 'INBOX'") as caught:
+            source.list_since(INBOX, None, limit=10)
+        assert caught.value.remedy
+        assert len(listed(source)) == 3  # the session goes on
+        server.instead("EXAMINE", b"{tag} NO [" + code + b"] it is broken\r\n")
+        found = {finding.subject: finding for finding in source.check([INBOX], Aftercare(Action.KEEP))}
+    assert found["folder INBOX"].level is Level.FAULT
+    assert found["folder INBOX"].remedy

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from maildaemon_adapters.imap.session import Session
-from maildaemon_adapters.imap.translate import for_people
 from maildaemon_adapters.imap.wire import Refused, Unparsable
-from maildaemon_core.errors import FolderMissing
+from maildaemon_core.errors import FolderMissing, FolderRefused
 from maildaemon_core.message import FolderRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import Finding, Level
@@ -38,13 +37,8 @@ def _folder(session: Session, folder: FolderRef, care: Aftercare) -> Iterator[Fi
             level=Level.FAULT, subject=subject, message=error.message, remedy=f"{error.remedy}; there are: {there}"
         )
         return
-    except Refused as error:
-        yield Finding(
-            level=Level.FAULT,
-            subject=subject,
-            message=f"cannot be opened: {for_people(str(error))}",
-            remedy="look at it with a mail program, and at the rights of this account",
-        )
+    except FolderRefused as error:
+        yield Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
         return
     mails = "1 mail" if opened.exists == 1 else f"{opened.exists} mails"
     yield Finding(level=Level.FINE, subject=subject, message=f"can be read; {mails}")

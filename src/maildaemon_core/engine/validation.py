@@ -15,7 +15,7 @@ from maildaemon_core.engine.holder import this_process
 from maildaemon_core.engine.opening import Opener
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.targets import internal_trouble
-from maildaemon_core.errors import FolderMissing, LeaseLost, MaildaemonError, Trouble
+from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError, Trouble
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
 from maildaemon_core.message import Cursor, FolderRef, MailboxId
 from maildaemon_core.options import Action, DestinationOptions, MailboxOptions
@@ -154,7 +154,7 @@ class Validation:
                 page = source.list_since(folder, cursor, limit=PAGE)
                 number += sum(not is_older(envelope, options) for envelope in page.envelopes)
                 cursor, more = page.cursor, page.more
-        except FolderMissing:
+        except (FolderMissing, FolderRefused):
             return None
         return f"more than {COUNTED} new mails" if number > COUNTED else _mails(number, "new ")
 
