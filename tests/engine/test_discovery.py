@@ -265,3 +265,18 @@ def test_a_mail_without_an_id_is_not_taken_for_one_that_was_deleted_though_the_t
     story.server.plant(scan % 2)
     story.sweep()
     assert [data for _, data in story.one.published] == [scan % 1, scan % 2]
+
+
+def test_a_vanished_mail_whose_number_stands_for_another_one_now_stays_vanished() -> None:
+    story = Story()
+    story.server.plant(mail("waits"))
+    story.one.down = True
+    story.sweep()
+    folder = story.server.folders[INBOX]
+    folder.mails, folder.uidvalidity = {}, 77
+    story.one.down = False
+    story.sweep()
+    folder.uidvalidity, folder.next_uid = 1, 1
+    story.server.plant(mail("is under 1:1 now"))
+    assert counted(story.sweep()) == (1, 0, 0, 0)
+    assert [entry.stage for entry in story.store.all()] == [Stage.VANISHED, Stage.SETTLED]

@@ -111,13 +111,16 @@ class Discovery:
         for at in range(0, len(refs), PAGE):
             for entry in self._book.lease.at(refs[at : at + PAGE]):
                 envelope = listed[entry.ref]
-                if (entry.identity, entry.received) == (envelope.identity, envelope.received):
+                if entry.identity == envelope.identity:  # the time may have been rewritten under another numbering
                     del listed[entry.ref]
                     if entry.stage is Stage.VANISHED:
                         vacated.append(self._book.after(entry, Rebound(entry.ref)))
                 else:
                     void = attrs.evolve(entry.ref, uidvalidity=f"{entry.ref.uidvalidity}, before {entry.id}")
-                    vacated.append(self._book.after(self._given_up(entry) or entry, Rebound(void)))
+                    gone = self._given_up(entry) or entry
+                    # What has vanished stays so: it was not found again, it only makes room.
+                    lost = gone.stage is Stage.VANISHED
+                    vacated.append(attrs.evolve(gone, ref=void) if lost else self._book.after(gone, Rebound(void)))
         return list(listed.values()), vacated
 
     def _remembered(self, folder: FolderRef, envelopes: Sequence[Envelope]) -> Sequence[Entry]:
