@@ -432,4 +432,3 @@ class Kind(Generic[Settings, Port_co]):
 
 SourceKind = Kind[Any, MailSource]
 DestinationKind = Kind[Any, Destination]
-StoreKind = Kind[Any, Store]
