@@ -1,0 +1,371 @@
+"""The catalog: configurations of mailboxes that people make and change, their secrets sealed, everything validated.
+
+It decides what is stored for what somebody asked for; what a document means, what may be carried over and what sealing
+is, others decide.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from maildaemon_core import codec, confidential
+from maildaemon_core.confidential import Apart, Carried, about
+from maildaemon_core.errors import (
+    InvalidOptions,
+    MaildaemonError,
+    NoMasterKey,
+    Permanent,
+    Problem,
+    Sealed,
+    StaleVersion,
+    Trouble,
+)
+from maildaemon_core.message import MailboxId
+from maildaemon_core.options import MailboxOptions, Secret
+from maildaemon_core.ports import Configuration, SecretStore, Store
+
+REFERENCE: Final = "ref:"
+"""How a reference (``env:NAME``) is kept: readable, for it is no secret; no sealed text begins like this."""
+
+TRIES = 20
+"""So often a change is begun anew when others change the same configuration meanwhile."""
+
+_TWINS = {"tls": "useSsl", "useSsl": "tls"}
+"""Each says what the other does, and a document that was written down says both."""
+
+
+class UnknownMailbox(Permanent):
+    """There is no configuration of that id."""
+
+
+@attrs.frozen(kw_only=True)
+class Kept:
+    """A configuration as it is kept (masked), and its options for use (with secrets; references are not yet read)."""
+
+    configuration: Configuration
+    options: MailboxOptions
+
+
+@attrs.frozen(kw_only=True)
+class Unusable:
+    """A configuration whose options cannot be had: its secrets do not open, or its document is not understood."""
+
+    configuration: Configuration
+    trouble: Trouble
+
+
+@attrs.frozen(kw_only=True)
+class Unopened:
+    """A secret that did not open: of which mailbox, at which place, and why."""
+
+    mailbox: MailboxId
+    name: str
+    place: str
+    trouble: Trouble
+
+
+@attrs.frozen(kw_only=True)
+class Rotation:
+    """What became of all secrets: sealed anew, sealed with the present key already, mere references, not opened."""
+
+    mailboxes: int = 0
+    resealed: int = 0
+    current: int = 0
+    references: int = 0
+    unopened: tuple[Unopened, ...] = ()
+
+
+class Catalog:
+    """The configurations of a store.
+
+    ``problems`` says everything that is wrong with options (``Opener.problems``); ``refused`` why a secret as it is
+    written may not be taken on, None if it may.  Every method raises ``StoreUnavailable`` as the store does.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        vault: SecretStore,
+        problems: Callable[[MailboxOptions], Sequence[Problem]],
+        *,
+        refused: Callable[[Secret], str | None] = lambda secret: None,
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._problems = problems
+        self._refused = refused
+
+    # -------------------------------------------------------------------------------------------------- changing
+
+    def create(self, document: object, *, by: str = "", mailbox: MailboxId | None = None) -> Kept:
+        """A new configuration, under a new id unless one is given.
+
+        Raises ``InvalidOptions`` with every fault and its path, ``NoMasterKey`` if a secret would have to be stored,
+        and ``StaleVersion`` if there is a configuration of the given id.
+        """
+        new = mailbox or MailboxId(str(uuid.uuid4()))
+        options = self._decided(None, document, is_patch=False)
+        return self._kept(self._saved(new, None, options, by))
+
+    def replace(self, mailbox: MailboxId, document: object, *, expected: int | None = None, by: str = "") -> Kept:
+        """The document in place of the one that there is; a mask in it keeps the stored secret.
+
+        Raises as ``create`` does, ``UnknownMailbox``, and ``StaleVersion`` if ``expected`` is not the present version.
+        """
+        return self._write(mailbox, lambda _: document, expected=expected, by=by)
+
+    def change(self, mailbox: MailboxId, patch: object, *, expected: int | None = None, by: str = "") -> Kept:
+        """The configuration changed by a JSON merge patch (RFC 7396), which keeps every secret that it says nothing of.
+
+        ``destinations`` is an array, so it is replaced as a whole, but for the secrets of those whose names are the
+        same; null drops one.  A patch that says one of ``tls`` and ``useSsl`` overrules both.  Raises as ``replace``.
+        """
+        if not isinstance(patch, Mapping):
+            raise InvalidOptions([Problem(path="$", message="expected an object")])
+
+        def changed(document: Mapping[str, Any]) -> Any:
+            overruled = {twin for name, twin in _TWINS.items() if name in patch and twin not in patch}
+            kept = {name: value for name, value in document.items() if name not in overruled}
+            return codec.merge_patch(kept, patch)
+
+        return self._write(mailbox, changed, expected=expected, by=by, is_patch=True)
+
+    def remove(self, mailbox: MailboxId, *, expected: int | None = None, forget: bool = False) -> None:
+        """Removes a configuration; what was processed stays remembered unless ``forget``.
+
+        Raises ``UnknownMailbox``, and ``StaleVersion`` if ``expected`` is not the present version.  A change that comes
+        between the look at the version and the removal goes with it.
+        """
+        self._present(mailbox, expected)
+        self._store.drop(mailbox, forget=forget)
+
+    # --------------------------------------------------------------------------------------------------- reading
+
+    def get(self, mailbox: MailboxId) -> Kept | Unusable:
+        """Raises ``UnknownMailbox``."""
+        return self._loaded(self._present(mailbox, None))
+
+    def all(self) -> Sequence[Kept | Unusable]:
+        """Every configuration of the store; one that cannot be used keeps no other from being used (law 9)."""
+        return [self._loaded(each) for each in self._store.configurations()]
+
+    def options_of(self, configuration: Configuration) -> MailboxOptions:
+        """The options for use, their secrets opened.
+
+        Raises ``Sealed``, ``NoMasterKey``, or ``InvalidOptions`` for a document that is not understood.
+        """
+        if absent := confidential.missing(configuration.document, configuration.secrets.keys()):
+            raise Sealed(
+                f"{_named(configuration)}: {' and '.join(absent)} is not in the store",
+                remedy="enter it, or run the mailbox with the configuration file that it comes from",
+            )
+        secrets = self._opened(configuration, configuration.secrets.keys())
+        options = confidential.put_together(Apart(document=configuration.document, secrets=secrets))
+        return attrs.evolve(options, since=configuration.created) if options.since == "now" else options
+
+    def _loaded(self, configuration: Configuration) -> Kept | Unusable:
+        try:
+            return self._kept(configuration)
+        except MaildaemonError as error:
+            return Unusable(configuration=configuration, trouble=error.trouble())
+
+    def _kept(self, configuration: Configuration) -> Kept:
+        return Kept(configuration=configuration, options=self.options_of(configuration))
+
+    def _present(self, mailbox: MailboxId, expected: int | None) -> Configuration:
+        configuration = self._store.configuration(mailbox)
+        if configuration is None:
+            raise UnknownMailbox(f"there is no mailbox {mailbox}", remedy="look the id up in the list of mailboxes")
+        if expected is not None and expected != configuration.version:
+            raise StaleVersion(
+                f"mailbox {configuration.name!r} has version {configuration.version}, not {expected}",
+                remedy="read it again and apply the change to what is there now",
+            )
+        return configuration
+
+    # --------------------------------------------------------------------------------------------------- writing
+
+    def _write(
+        self,
+        mailbox: MailboxId,
+        wanted: Callable[[Mapping[str, Any]], object],
+        *,
+        expected: int | None,
+        by: str,
+        is_patch: bool = False,
+    ) -> Kept:
+        """Reads, decides and saves; begins anew when somebody else saved in between, unless they said ``expected``."""
+        attempts = 0
+        while True:
+            attempts += 1
+            before = self._present(mailbox, expected)
+            options = self._decided(before, wanted(before.document), is_patch=is_patch)
+            try:
+                return self._kept(self._saved(mailbox, before, options, by))
+            except StaleVersion:
+                if expected is not None or attempts == TRIES:
+                    raise
+
+    def _decided(self, before: Configuration | None, wanted: object, *, is_patch: bool) -> MailboxOptions:
+        """The options that are wanted, with the stored secrets that are kept; raises everything that is wrong."""
+        stored, places = (before.document, before.secrets.keys()) if before else (None, ())
+        carried = confidential.carry(wanted, stored, places, absence_keeps=is_patch)
+        kept, unopened = self._carried(before, carried) if before else ({}, ())
+        document = confidential.filled(carried.document, kept)
+        options, faults = codec.read_what_can_be(MailboxOptions, document)
+        found = [*carried.problems, *unopened, *faults]
+        if options is not None:
+            more = [*self._problems(options), *self._refusals(options, document)]
+            if faults:  # what seems to be missing or contradictory may be what could not be read
+                more = [one for one in more if codec.has(document, one.path) and not _is_within(one.path, faults)]
+            found += more
+        if found or options is None:
+            raise InvalidOptions(list(dict.fromkeys(found)))
+        return options
+
+    def _carried(self, before: Configuration, carried: Carried) -> tuple[Mapping[str, Secret], Sequence[Problem]]:
+        """The stored secrets that are kept; one that does not open must be entered anew."""
+        kept: dict[str, Secret] = {}
+        found: list[Problem] = []
+        for place in carried.kept:
+            try:
+                kept.update(self._opened(before, {place}))
+            except Sealed as error:
+                kept[place] = confidential.STAND_IN
+                path = confidential.where(carried.document, place)
+                found.append(Problem(path=path, message=f"enter it again, or null to drop it: {error.message}"))
+        return kept, found
+
+    def _refusals(self, options: MailboxOptions, document: object) -> Sequence[Problem]:
+        return [
+            Problem(path=confidential.where(document, place), message=fault)
+            for place, secret in confidential.secrets_of(options)
+            if (fault := self._refused(secret)) is not None
+        ]
+
+    def _saved(
+        self, mailbox: MailboxId, before: Configuration | None, options: MailboxOptions, by: str
+    ) -> Configuration:
+        apart = confidential.take_apart(options)
+        stored = before.secrets if before else {}
+        secrets, same = {}, before is not None and stored.keys() == apart.secrets.keys()
+        for place, secret in apart.secrets.items():
+            secrets[place], unchanged = self._sealed(secret, about(mailbox, place, options), stored.get(place))
+            same = same and unchanged
+        wanted = Configuration(id=mailbox, name=options.label, document=apart.document, secrets=secrets)
+        if before is not None and same and (before.name, before.document) == (wanted.name, wanted.document):
+            # Nothing changed but perhaps the key that seals, which neither version nor date should tell of.
+            if secrets != before.secrets:
+                self._store.reseal(mailbox, secrets, expected=before.version)
+            return attrs.evolve(before, secrets=secrets)
+        return self._store.save(wanted, expected=before.version if before else 0, by=by)
+
+    def _sealed(self, secret: Secret, thing: str, stored: str | None) -> tuple[str, bool]:
+        """A secret for keeping, and whether it is the one that is stored; then its sealed text stays if it is current.
+
+        A reference is kept as it is, and needs no key.
+        """
+        if confidential.is_reference(secret):
+            text = REFERENCE + secret.value
+            return text, text == stored
+        if stored is not None and not stored.startswith(REFERENCE):
+            try:
+                unchanged = self._vault.open(stored, thing) == secret
+            except (Sealed, NoMasterKey):
+                unchanged = False
+            if unchanged:
+                return stored if self._vault.is_current(stored) else self._vault.seal(secret, thing), True
+        return self._vault.seal(secret, thing), False
+
+    # --------------------------------------------------------------------------------------------------- opening
+
+    def _opened(self, configuration: Configuration, places: Collection[str]) -> Mapping[str, Secret]:
+        """These secrets of a configuration by place; raises ``Sealed`` naming the mailbox and the place."""
+        if not places:
+            return {}
+        options = confidential.without_secrets(configuration.document)
+        return {place: self._open(configuration, options, place) for place in places}
+
+    def _open(self, configuration: Configuration, options: MailboxOptions, place: str) -> Secret:
+        text = configuration.secrets[place]
+        reference = Secret(text.removeprefix(REFERENCE))
+        if text.startswith(REFERENCE) and confidential.is_reference(reference):
+            return reference
+        try:
+            return self._vault.open(text, about(configuration.id, place, options))
+        except (Sealed, NoMasterKey) as error:
+            kind = NoMasterKey if isinstance(error, NoMasterKey) else Sealed
+            raise kind(f"{_named(configuration)}, {place}: {error.message}", remedy=error.remedy) from None
+
+    # -------------------------------------------------------------------------------------------------- rotation
+
+    def rotate(self) -> Rotation:
+        """Seals every secret anew that was not sealed with the first key; twice is the same as once.
+
+        Neither versions nor dates change.  One that does not open is told and left as it is.  Raises ``NoMasterKey``.
+        """
+        self._vault.seal(Secret(""), "")  # says at once if there is no key
+        total = Rotation()
+        for configuration in self._store.configurations():
+            part = self._rotated(configuration.id)
+            total = Rotation(
+                mailboxes=total.mailboxes + part.mailboxes,
+                resealed=total.resealed + part.resealed,
+                current=total.current + part.current,
+                references=total.references + part.references,
+                unopened=total.unopened + part.unopened,
+            )
+        return total
+
+    def _rotated(self, mailbox: MailboxId) -> Rotation:
+        attempts = 0
+        while True:
+            attempts += 1
+            configuration = self._store.configuration(mailbox)
+            if configuration is None:
+                return Rotation()  # removed meanwhile
+            secrets, part = self._resealed(configuration)
+            try:
+                if part.resealed:
+                    self._store.reseal(mailbox, secrets, expected=configuration.version)
+            except StaleVersion:  # somebody changed it in between
+                if attempts == TRIES:
+                    raise
+            else:
+                return part
+
+    def _resealed(self, configuration: Configuration) -> tuple[Mapping[str, str], Rotation]:
+        secrets = dict(configuration.secrets)
+        resealed = current = references = 0
+        unopened: list[Unopened] = []
+        for place, text in configuration.secrets.items():
+            if text.startswith(REFERENCE):
+                references += 1
+                continue
+            try:
+                options = confidential.without_secrets(configuration.document)
+                secret = self._open(configuration, options, place)
+                if self._vault.is_current(text):
+                    current += 1
+                else:
+                    secrets[place] = self._vault.seal(secret, about(configuration.id, place, options))
+                    resealed += 1
+            except (Sealed, NoMasterKey, InvalidOptions) as error:
+                unopened.append(
+                    Unopened(mailbox=configuration.id, name=configuration.name, place=place, trouble=error.trouble())
+                )
+        return secrets, Rotation(
+            mailboxes=1, resealed=resealed, current=current, references=references, unopened=tuple(unopened)
+        )
+
+
+def _named(configuration: Configuration) -> str:
+    return f"mailbox {configuration.name!r}"
+
+
+def _is_within(path: str, faults: Sequence[Problem]) -> bool:
+    return any(path.startswith((f"{fault.path}.", f"{fault.path}[")) for fault in faults)
