@@ -79,8 +79,14 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.error_on_missing_interpreters = True
 
-SERVERS = {"dovecot": "dovecot-imapd"}
+SERVERS = {"dovecot": "dovecot-imapd", "postgres": "postgresql"}
 """The real servers that tests talk to: program, and the Debian package that has it."""
+
+SERVICES = {"dovecot": ("dovecot.service", "dovecot.socket"), "postgres": ("postgresql.service",)}
+"""What these packages would have started at the next boot."""
+
+AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/postgresql/*/bin")
+"""Where Debian keeps servers, and not everybody's PATH leads to."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 """Debian asks this program whether a freshly installed service may start; 101 means no."""
@@ -145,12 +151,7 @@ if (ROOT / "tests" / "bench" / "__main__.py").is_file():
 
 def provide_servers(session: nox.Session, more: Mapping[str, str] = {}) -> None:
     """Installs the servers that are missing where we may: as root, with apt-get.  Elsewhere says the line."""
-    reachable = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    missing = {
-        program: package
-        for program, package in {**SERVERS, **more}.items()
-        if not shutil.which(program, path=reachable)
-    }
+    missing = {program: package for program, package in {**SERVERS, **more}.items() if not is_there(program)}
     if not missing:
         return
     line = f"apt-get install -y --no-install-recommends {' '.join(missing.values())}"
@@ -160,6 +161,11 @@ def provide_servers(session: nox.Session, more: Mapping[str, str] = {}) -> None:
         session.warn(f"tests against real servers will not run; to run them as well: sudo {line}")
     elif not install_packages(session, missing):
         session.warn(f"tests against real servers will not run, for the installation failed, see above; again: {line}")
+
+
+def is_there(program: str) -> bool:
+    apart = [str(folder) for pattern in AWAY_FROM_PATH for folder in Path("/").glob(pattern)]
+    return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", ""), *apart])) is not None
 
 
 def install_packages(session: nox.Session, missing: dict[str, str]) -> bool:
@@ -184,6 +190,6 @@ def install_packages(session: nox.Session, missing: dict[str, str]) -> bool:
         if policy_is_ours:
             POLICY.unlink(missing_ok=True)
     if Path("/run/systemd/system").is_dir():
-        for program in missing:
-            subprocess.call(["systemctl", "disable", "--quiet", f"{program}.service", f"{program}.socket"])
+        for service in itertools.chain.from_iterable(SERVICES.get(program, ()) for program in missing):
+            subprocess.call(["systemctl", "disable", "--quiet", service])
     return True

@@ -1,4 +1,4 @@
-"""What every test can ask for: a real Dovecot, a user of its own; and what the end of a run has to say."""
+"""What every test can ask for: real servers, a user or a database of its own; and what a run has to say in the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers.availability import loud_lines
 from tests.servers.dovecot import Dovecot
+from tests.servers.postgres import Postgres
 
 # How long an example takes depends on who else uses the machine: neither deadlines nor slowness are failures.
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,6 +39,21 @@ def dovecot() -> Iterator[Dovecot]:
 def mail_user() -> str:
     """The name of a user whom no other test has."""
     return f"user-{uuid.uuid4().hex[:12]}@example.com"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real server that keeps nothing over a power cut; one for each worker process."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """An empty database that no other test has, with the login in its URL."""
+    url = postgres.fresh_database()
+    yield url
+    postgres.drop_database(url)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

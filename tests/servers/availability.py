@@ -34,6 +34,31 @@ def dovecot_program() -> Path:
     return Path(found)
 
 
+def postgres_programs() -> Path:
+    """The folder of PostgreSQL's programs; else the test is skipped (a failure in CI).
+
+    ``MAILDAEMON_POSTGRES`` names another folder.  Debian keeps them away from the PATH, each version in a folder of
+    its own: the newest is taken.
+    """
+    named = os.environ.get("MAILDAEMON_POSTGRES")
+    if named is not None:
+        found = [Path(named)]
+    else:
+        on_path = shutil.which("initdb")
+        found = [Path(on_path).resolve().parent] if on_path else []
+        found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_release, reverse=True)
+    whole = (folder for folder in found if all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")))
+    folder = next(whole, None)
+    if folder is None:
+        not_available("PostgreSQL is not installed", "as root: apt-get install -y --no-install-recommends postgresql")
+    return folder
+
+
+def _release(folder: Path) -> int:
+    name = folder.parent.name
+    return int(name) if name.isdigit() else 0
+
+
 def not_available(reason: str, remedy: str) -> NoReturn:
     """Ends the test: skipped, or failed in CI."""
     if os.environ.get("CI", "").lower() == "true":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 LOOPBACK = "127.0.0.1"
 
@@ -26,11 +28,20 @@ def free_port() -> int:
         return port
 
 
+def run_as(user: str | None) -> dict[str, Any]:
+    """What ``subprocess`` is told so that a child is this user's, in a folder that anybody may be in; None: ours."""
+    if user is None:
+        return {}
+    account = pwd.getpwnam(user)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": [], "cwd": "/"}
+
+
 class Process:
     """One child process with its output in a file; it is ended by its pid alone, and by nobody's name.
 
-    It is told to end as well when the thread that started it ends without having done so (killed test workers), where
-    the machine has ``setpriv``.  So start servers in threads that outlive them.
+    It is told to end as well, by ``farewell``, when the thread that started it ends without having done so (killed test
+    workers), where the machine has ``setpriv``.  So start servers in threads that outlive them.  ``user`` (only root
+    may) is whose process it is.
     """
 
     def __init__(
@@ -39,10 +50,13 @@ class Process:
         *,
         log: Path,
         environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+        farewell: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.log = log
         setpriv = shutil.which("setpriv")
-        tether = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+        # Run as the user already: a change of user would make the kernel forget the tether.
+        tether = [setpriv, "--pdeathsig", farewell.name.removeprefix("SIG"), "--"] if setpriv else []
         with log.open("ab") as output:
             self._child = subprocess.Popen(
                 [*tether, *map(str, command)],
@@ -51,6 +65,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                **run_as(user),
             )
 
     @property
@@ -83,10 +98,10 @@ class Process:
             time.sleep(0.02)
         raise ServerFailed(f"port {port} did not answer within {seconds:g} s: {self.last_words()}")
 
-    def stop(self, *, seconds: float = 10.0) -> int:
-        """Asks it to end (SIGTERM), insists after ``seconds`` (SIGKILL), and gives its exit code.  Twice is fine."""
+    def stop(self, word: signal.Signals = signal.SIGTERM, *, seconds: float = 10.0) -> int:
+        """Asks it to end, insists after ``seconds`` (SIGKILL), and gives its exit code.  Twice is fine."""
         if self._child.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, word)
             try:
                 self._child.wait(seconds)
             except subprocess.TimeoutExpired:
