@@ -1,19 +1,13 @@
-"""The SQL store on SQLite against the laws of the port, and what only a database in a file can go through."""
+"""The SQL store against the laws of the port, on SQLite and on PostgreSQL, alone and with many at once."""
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
-import re
-import sqlite3
-import stat
-import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from threading import Barrier
 from typing import Any
 
 import attrs
@@ -21,17 +15,9 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
-from maildaemon_adapters.sql import KIND, SqlStore, connection, recent
-from maildaemon_core.errors import (
-    InvalidOptions,
-    LeaseLost,
-    MaildaemonError,
-    PathsTaken,
-    StoreTooNew,
-    StoreUnavailable,
-    Trouble,
-)
-from maildaemon_core.message import FolderRef, Identity, MessageRef
+from maildaemon_adapters.sql import KIND, SqlSettings, SqlStore, recent
+from maildaemon_core.errors import LeaseLost, PathsTaken, Trouble
+from maildaemon_core.message import FolderRef, MessageRef
 from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.ports import Configuration, Lease, Store
 from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
@@ -49,38 +35,9 @@ from maildaemon_core.testing.lease_conformance import (
 from maildaemon_core.testing.memory_store import MemoryStore
 from maildaemon_core.testing.store_conformance import StoreConformance
 from maildaemon_core.testing.store_machine import StoreMachine
-from tests.contracts.store_workers import MAILBOXES, work
+from tests.contracts.store_workers import COUNTED, MAILBOXES, found_mail, make, refused, work
 
-
-def opened(folder: Path, **other: Any) -> SqlStore:
-    return SqlStore(f"sqlite:///{folder}/maildaemon.db", **other)
-
-
-class TestSqliteStore(StoreConformance):
-    @pytest.fixture
-    def store(self, clock: ManualClock, tmp_path: Path) -> Iterator[SqlStore]:
-        store = opened(tmp_path, clock=clock)
-        yield store
-        store.close()
-
-
-class SqliteMachine(StoreMachine):
-    def open_store(self) -> Store:
-        return _shared_store(self.clock)
-
-
-@cache
-def _shared_store(clock: ManualClock) -> SqlStore:
-    """One store for all examples: to make one costs more than a history does."""
-    folder = TemporaryDirectory(prefix="maildaemon-")
-    store = opened(Path(folder.name), clock=clock)
-    atexit.register(folder.cleanup)
-    atexit.register(store.close)
-    return store
-
-
-class TestSqliteMachine(SqliteMachine.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(max_examples=max(10, settings().max_examples // 4), stateful_step_count=25)
+some_histories = settings(max_examples=max(10, settings().max_examples // 4), stateful_step_count=25)
 
 
 class TestMemoryStore(StoreConformance):
@@ -89,9 +46,73 @@ class TestMemoryStore(StoreConformance):
         return MemoryStore(clock)
 
 
+class TestSqliteStore(StoreConformance):
+    @pytest.fixture
+    def store(self, clock: ManualClock, tmp_path: Path) -> Iterator[SqlStore]:
+        store = SqlStore(f"sqlite:///{tmp_path}/maildaemon.db", clock=clock)
+        yield store
+        store.close()
+
+
+@pytest.mark.server
+class TestPostgresqlStore(StoreConformance):
+    @pytest.fixture
+    def store(self, clock: ManualClock, postgres_url: str) -> Iterator[SqlStore]:
+        store = SqlStore(postgres_url, clock=clock)
+        yield store
+        store.close()
+
+
+class SqlMachine(StoreMachine):
+    """One store serves all examples: to make one costs more than a history does."""
+
+    shared: SqlStore
+
+    def open_store(self) -> Store:
+        return self.shared
+
+
+class SqliteMachine(SqlMachine):
+    pass
+
+
+class PostgresqlMachine(SqlMachine):
+    pass
+
+
+class TestSqliteMachine(SqliteMachine.TestCase):  # type: ignore[misc,valid-type]
+    settings = some_histories
+
+    @pytest.fixture(autouse=True)
+    def _one_store(self, tmp_path: Path) -> Iterator[None]:
+        SqliteMachine.shared = SqlStore(f"sqlite:///{tmp_path}/maildaemon.db", clock=SqliteMachine.clock)
+        yield
+        SqliteMachine.shared.close()
+
+
+@pytest.mark.server
+class TestPostgresqlMachine(PostgresqlMachine.TestCase):  # type: ignore[misc,valid-type]
+    settings = settings(some_histories, max_examples=min(100, some_histories.max_examples))
+
+    @pytest.fixture(autouse=True)
+    def _one_store(self, postgres_url: str) -> Iterator[None]:
+        PostgresqlMachine.shared = SqlStore(postgres_url, clock=PostgresqlMachine.clock)
+        yield
+        PostgresqlMachine.shared.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store of each kind that is not there yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/maildaemon.db"
+    there: str = request.getfixturevalue("postgres_url")
+    return there
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = opened(tmp_path)
+def store(url: str) -> Iterator[SqlStore]:
+    store = SqlStore(url)
     yield store
     store.close()
 
@@ -101,150 +122,21 @@ def lease(store: SqlStore) -> Lease:
     return leased(store, some_mailbox())
 
 
-# ------------------------------------------------------------------------------------------------------------- the file
+# ------------------------------------------------------------------------------------------------- what is remembered
 
 
-def test_the_store_is_made_once_and_remembers_across_openings(tmp_path: Path) -> None:
+def test_the_store_is_made_once_and_remembers_across_openings(url: str) -> None:
     mailbox = some_mailbox()
-    first = KIND.open(f"sqlite:///{tmp_path}/größe 100%?.db")
+    first = KIND.open(url, SqlSettings())
     assert isinstance(first, SqlStore)
     assert first.made_anew
     admitted = leased(first, mailbox).admit(INBOX, [mail(mailbox, 1)], STATE)
     first.close()
     first.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["größe 100%?.db"]
-    again = SqlStore.open(f"sqlite:///{tmp_path}/größe 100%?.db")
+    again = SqlStore.open(url, SqlSettings())
     assert not again.made_anew
     assert again.entries(EntryQuery(outcome=Outcome.PENDING)).entries == tuple(admitted)
     again.close()
-
-
-def test_a_relative_path_is_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    SqlStore("sqlite:///mail.db").close()
-    assert (tmp_path / "mail.db").is_file()
-
-
-def test_a_new_store_can_be_read_by_its_owner_only(store: SqlStore, lease: Lease, tmp_path: Path) -> None:
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == dict.fromkeys(("maildaemon.db", "maildaemon.db-shm", "maildaemon.db-wal"), 0o600)
-
-
-def test_commits_reach_the_disk_and_readers_do_not_wait(store: SqlStore, lease: Lease) -> None:
-    with store._database.write() as writing:
-        for setting, value in (
-            ("synchronous", 2),
-            ("foreign_keys", 1),
-            ("journal_mode", "wal"),
-            ("busy_timeout", 10_000),
-        ):
-            assert writing.exec_driver_sql(f"PRAGMA {setting}").scalar() == value
-        begun = time.monotonic()
-        assert lease.in_hand() == []
-        assert store.infos() == []
-        assert time.monotonic() - begun < 5
-
-
-def test_a_store_of_a_newer_release_is_refused(store: SqlStore, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "maildaemon.db") as database:
-        database.execute("UPDATE maildaemon_schema SET version = version + 1")
-    database.close()
-    with pytest.raises(StoreTooNew, match=r"maildaemon\.db.*newer release"):
-        opened(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///", "postgresql://u:hunter2@host/db", "mail.db", "sqlite:///a\0b", ""]
-)
-def test_a_url_that_is_no_file_is_refused_without_saying_its_password(url: str) -> None:
-    with pytest.raises(InvalidOptions, match="sqlite:///FILE") as refusal:
-        SqlStore(url)
-    assert "hunter2" not in str(refusal.value)
-
-
-def test_what_is_in_the_way_of_the_file_is_named_with_a_remedy(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("This is no database, and long enough to see that at once. " * 20)
-    (tmp_path / "folder").mkdir()
-    with sqlite3.connect(tmp_path / "foreign") as foreign:
-        foreign.execute("CREATE TABLE customers (id)")
-    foreign.close()
-    expected = {
-        "text": "not a database",
-        "folder": "cannot be opened",
-        "foreign": "another program.*customers",
-        "missing/mail.db": "folder does not exist",
-        "text/mail.db": "folder is a file",
-    }
-    for name, message in expected.items():
-        with pytest.raises(StoreUnavailable, match=message) as refusal:
-            SqlStore(f"sqlite:///{tmp_path}/{name}")
-        assert str(tmp_path / name) in refusal.value.message
-        assert refusal.value.remedy
-    assert (tmp_path / "text").read_text().startswith("This is no database")
-
-
-def test_a_store_that_others_keep_locked_is_unavailable_but_can_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "BUSY_SECONDS", 0.2)
-    store = opened(tmp_path)
-    lease = leased(store, some_mailbox())
-    other = sqlite3.connect(tmp_path / "maildaemon.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match=r"maildaemon\.db has been locked") as refusal:
-        lease.record([])
-    assert "try again" in refusal.value.remedy
-    assert refusal.value.transient
-    opened(tmp_path).close()
-    assert lease.in_hand() == []
-    other.execute("ROLLBACK")
-    other.close()
-    lease.record([])
-    store.close()
-
-
-def test_a_full_disk_is_said_and_writes_nothing(tmp_path: Path) -> None:
-    opened(tmp_path).close()
-    full = "PRAGMA max_page_count=1"  # no more than there are
-
-    def limit(driver: sqlite3.Connection, _record: object) -> None:
-        driver.execute(full)
-
-    sa.event.listen(sa.Engine, "connect", limit)
-    try:
-        store = opened(tmp_path)
-        lease = leased(store, some_mailbox())
-        with pytest.raises(StoreUnavailable, match=r"maildaemon\.db cannot grow: the disk is full"):
-            lease.admit(INBOX, [mail(lease.mailbox, number) for number in range(500)], STATE)
-        assert lease.folder(INBOX) is None
-        assert everything(lease) == []
-        store.close()
-    finally:
-        sa.event.remove(sa.Engine, "connect", limit)
-
-
-def test_a_damaged_file_is_unavailable_never_a_raw_error(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    lease = leased(store, some_mailbox())
-    lease.admit(INBOX, [mail(lease.mailbox, number) for number in range(500)], STATE)
-    store.close()
-    path = tmp_path / "maildaemon.db"
-    data = bytearray(path.read_bytes())
-    data[4096 * 4 :] = b"\xa5" * (len(data) - 4096 * 4)
-    path.write_bytes(data)
-    with pytest.raises(StoreUnavailable, match="damaged") as refusal:
-        opened(tmp_path).entries(EntryQuery(outcome=Outcome.PENDING, limit=500))
-    assert "backup" in refusal.value.remedy
-
-
-# ------------------------------------------------------------------------------------------------------ what it decides
-
-
-def test_two_mailboxes_cannot_have_the_same_name(store: SqlStore) -> None:
-    first = store.save(Configuration(id=some_mailbox(), name="one", document={}))
-    with pytest.raises(InvalidOptions, match="names are unique"):
-        store.save(Configuration(id=some_mailbox(), name="one", document={}))
-    assert list(store.configurations()) == [first]
 
 
 def test_forgetting_ends_a_lease_that_is_at_work(store: SqlStore, lease: Lease) -> None:
@@ -285,163 +177,6 @@ def test_paths_of_one_entry_stay_with_what_they_were_planned_for(store: SqlStore
     assert refusal.value.taken == {("/srv/mail", "a.eml")}
     assert everything(lease) == [suffixed]
     lease.record([attrs.evolve(entry, artifacts=(file("a.eml"),))])
-
-
-def test_text_that_no_database_takes_is_replaced_instead_of_failing_the_mail(lease: Lease) -> None:
-    bad, good = "a\udc80b", "a\ufffdb"
-    folder = FolderRef(bad)
-    trouble = Trouble(error="OSError", message=bad)
-    given = mail(
-        lease.mailbox, 1, ref=MessageRef(folder, "7", "1"), subject=bad, sender=bad, reason=bad, trouble=trouble
-    )
-    (entry,) = lease.admit(folder, [given], STATE)
-    assert lease.admit(folder, [given], STATE) == []
-    assert lease.folder(folder) == STATE
-    planned = attrs.evolve(entry, artifacts=(file(f"{bad}.eml", name=bad),))
-    for _ in range(2):
-        lease.record([planned])
-    (found,) = lease.open_in(folder)
-    assert (found.ref.folder, found.subject, found.sender, found.reason) == (good, good, good, good)
-    assert [(artifact.path, artifact.name) for artifact in found.artifacts] == [(f"{good}.eml", good)]
-
-
-# ----------------------------------------------------------------------------------------------------------- its speed
-
-
-def test_no_question_reads_a_whole_table(store: SqlStore, lease: Lease, tmp_path: Path) -> None:
-    """Each statement's plan searches by an index, and by as much of it as there is to know."""
-    asked: dict[str, Any] = {}
-
-    def note(_connection: sa.Connection, _cursor: object, statement: str, values: Any, *_: object) -> None:
-        if statement.startswith(("SELECT", "UPDATE", "DELETE")):
-            asked[statement] = values[0] if isinstance(values, list) else values
-
-    found = lease.admit(INBOX, [mail(lease.mailbox, number) for number in range(50)], STATE)
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
-        planned = [attrs.evolve(each, artifacts=(file(f"{each.key}.eml"),), in_hand=1) for each in found]
-        lease.record(planned)
-        lease.admit(INBOX, [attrs.evolve(planned[0], ref=_ref("x")), mail(lease.mailbox, 100)], STATE)
-        with pytest.raises(PathsTaken):
-            lease.record([attrs.evolve(planned[1], artifacts=planned[2].artifacts)])
-        lease.due({Stage.FOUND, Stage.STORED}, NOW, after=found[3].id, limit=5)
-        lease.known([Identity("a", "S"), Identity("b")])
-        lease.open_in(INBOX)
-        lease.in_hand()
-        lease.folder(INBOX)
-        lease.renew(60)
-        for query in (
-            EntryQuery(outcome=Outcome.PENDING, sender="x", before=found[9].id),
-            EntryQuery(outcome=Outcome.FAILED),
-        ):
-            store.entries(query)
-            store.entries(attrs.evolve(query, mailbox=lease.mailbox))
-        store.holder(lease.mailbox)
-        lease.give_back(NOW)
-        store.drop(lease.mailbox, forget=True)
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
-    database = sqlite3.connect(tmp_path / "maildaemon.db")
-    plans = {
-        statement: [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
-        for statement, values in asked.items()
-    }
-    database.close()
-    steps = [step for plan in plans.values() for step in plan]
-    assert not [plan for plan in plans.items() if re.search(r"\bSCAN (entry|artifact|folder|lease)", str(plan))]
-    assert not [step for step in steps if "TEMP B-TREE" in step and "ORDER BY" in step and "entry" in step]
-    used = Counter(re.sub(r"^SEARCH | COVERING", "", step) for step in steps)
-    for needed in (
-        "entry USING INDEX ix_entry_due (mailbox=? AND stage=? AND id>?)",
-        "entry USING INDEX ix_entry_fingerprint (mailbox=? AND fingerprint=?)",
-        "entry USING INDEX ix_entry_strong (mailbox=? AND strong=?)",
-        "entry USING INDEX ix_entry_open (mailbox=? AND folder=? AND due_at>?)",
-        "entry USING INDEX ix_entry_in_hand (mailbox=? AND in_hand>?)",
-        "entry USING INDEX ix_entry_outcome (outcome=? AND id<?)",
-        "entry USING INDEX ix_entry_mailbox_outcome (mailbox=? AND outcome=? AND id<?)",
-        "entry USING INDEX sqlite_autoindex_entry_1 (mailbox=? AND folder=? AND uidvalidity=? AND uid=?)",
-        "entry USING INTEGER PRIMARY KEY (rowid=?)",
-        "entry USING INTEGER PRIMARY KEY (rowid>?)",
-        "artifact USING INDEX ix_artifact_entry (entry=?)",
-        "artifact USING INDEX sqlite_autoindex_artifact_1 (place=? AND path=?)",
-    ):
-        assert used[needed], f"{needed} is not among {sorted(used)}"
-
-
-def test_a_batch_is_recorded_in_a_few_statements_and_one_commit(lease: Lease) -> None:
-    counted: Counter[str] = Counter()
-
-    def statement(_connection: sa.Connection, _cursor: object, text: str, *_: object) -> None:
-        counted[text.split(maxsplit=1)[0]] += 1
-
-    def commit(_connection: sa.Connection) -> None:
-        counted["COMMIT"] += 1
-
-    mails = [mail(lease.mailbox, number) for number in range(200)]
-    sa.event.listen(sa.Engine, "before_cursor_execute", statement)
-    sa.event.listen(sa.Engine, "commit", commit)
-    try:
-        found = lease.admit(INBOX, mails, STATE)
-        admission = dict(counted)
-        counted.clear()
-        lease.record([attrs.evolve(each, artifacts=(file(f"{each.key}.eml"),), stage=Stage.PLANNED) for each in found])
-        recording = dict(counted)
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", statement)
-        sa.event.remove(sa.Engine, "commit", commit)
-    assert admission["COMMIT"] == recording["COMMIT"] == 1
-    assert sum(admission.values()) <= 12
-    assert sum(recording.values()) <= 12
-
-
-# -------------------------------------------------------------------------------------------------------- many at once
-
-
-def test_threads_and_processes_share_one_file(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    for mailbox in MAILBOXES:
-        store.save(Configuration(id=mailbox, name=mailbox, document={"number": 0}))
-        lease = leased(store, mailbox)
-        lease.admit(INBOX, [mail(mailbox, 1, in_hand=1)], STATE)
-        lease.give_back(NOW)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=spawn) as processes, ThreadPoolExecutor(4) as threads:
-        jobs = [processes.submit(work, tmp_path, f"process {number}") for number in range(2)]
-        jobs += [threads.submit(work, tmp_path, f"thread {number}", store) for number in range(4)]
-        done = sum((job.result() for job in jobs), Counter[str]())
-        each = [sum(job.result().values()) for job in jobs]
-    assert min(each) > 0
-    for mailbox in MAILBOXES:
-        configuration = store.configuration(mailbox)
-        assert configuration is not None
-        assert configuration.document["number"] == configuration.version - 1 == done[f"saved {mailbox}"]
-        (entry,) = leased(store, mailbox).in_hand()
-        assert entry.attempts == done[f"counted {mailbox}"] > 0
-    store.close()
-
-
-def test_several_processes_can_make_the_store_at_once(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        stores = list(threads.map(lambda _: opened(tmp_path), range(8)))
-    assert Counter(store.made_anew for store in stores) == {True: 1, False: 7}
-    for store in stores:
-        store.close()
-
-
-def test_every_error_of_the_store_is_one_of_ours(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    lease = leased(store, some_mailbox())
-    with sqlite3.connect(tmp_path / "maildaemon.db") as database:
-        database.execute("DROP TABLE artifact")
-        database.execute("ALTER TABLE entry RENAME TO elsewhere")
-    database.close()
-    for call in (lease.in_hand, store.infos, lambda: lease.admit(INBOX, [mail(lease.mailbox, 1)], STATE)):
-        with pytest.raises(MaildaemonError, match=r"maildaemon\.db failed \(no such table"):
-            call()
-    store.close()
-
-
-# ------------------------------------------------------------------------------------------------- what is remembered
 
 
 def test_a_write_after_one_that_was_refused_is_whole(store: SqlStore, lease: Lease) -> None:
@@ -485,3 +220,178 @@ def test_only_so_many_entries_are_remembered_and_of_each_the_latest() -> None:
     with pytest.raises(ZeroDivisionError), remembered.unless_it_fails():
         raise ZeroDivisionError
     assert remembered.of(known) == {}
+
+
+def test_paths_and_folders_of_any_length_that_there_may_be_can_be_kept(lease: Lease) -> None:
+    """Nothing in these repeats, so no index can make it shorter."""
+    words = "".join(chr(0x4E00 + at * 7919 % 20_000) for at in range(900))
+    ref = MessageRef(FolderRef(words[:300]), "7", words[300:380])
+    (entry,) = lease.admit(ref.folder, [mail(lease.mailbox, 1, ref=ref)], STATE)
+    long = file(words[:682], place=f"/{words[682:870]}")  # 2,046 bytes, and 565
+    lease.record([attrs.evolve(entry, artifacts=(long,))])
+    assert list(lease.at([ref])) == [attrs.evolve(entry, artifacts=(long,))]
+
+
+def test_a_size_that_a_server_made_up_is_no_reason_to_stop(lease: Lease) -> None:
+    found = [mail(lease.mailbox, at, size=size) for at, size in enumerate((2**63 - 1, 2**63, 10**30))]
+    lease.admit(INBOX, found, STATE)
+    assert {each.size for each in everything(lease)} == {2**63 - 1}
+
+
+# ----------------------------------------------------------------------------------------------------------- its speed
+
+
+def test_a_batch_is_recorded_in_a_few_statements_and_one_commit(lease: Lease) -> None:
+    counted: Counter[str] = Counter()
+
+    def statement(_connection: sa.Connection, _cursor: object, text: str, *_: object) -> None:
+        counted[text.split(maxsplit=1)[0]] += 1
+
+    def commit(_connection: sa.Connection) -> None:
+        counted["COMMIT"] += 1
+
+    leased_once = lease.folder(INBOX)  # a connection is made when it is first needed
+    assert leased_once is None
+    mails = [mail(lease.mailbox, number) for number in range(200)]
+    sa.event.listen(sa.Engine, "before_cursor_execute", statement)
+    sa.event.listen(sa.Engine, "commit", commit)
+    try:
+        found = lease.admit(INBOX, mails, STATE)
+        admission = dict(counted)
+        counted.clear()
+        lease.record([attrs.evolve(each, artifacts=(file(f"{each.key}.eml"),), stage=Stage.PLANNED) for each in found])
+        recording = dict(counted)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", statement)
+        sa.event.remove(sa.Engine, "commit", commit)
+    assert admission["COMMIT"] == recording["COMMIT"] == 1
+    assert sum(admission.values()) <= 12
+    assert sum(recording.values()) <= 12
+
+
+# -------------------------------------------------------------------------------------------------------- many at once
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(200)
+def test_eight_threads_and_four_processes_share_one_store(
+    store: SqlStore, url: str, tmp_path: Path, heavy: bool
+) -> None:
+    """Nobody is told to try again, no mailbox is held by two, no update is lost; whoever waits gets its turn."""
+    for mailbox in MAILBOXES:
+        store.save(Configuration(id=mailbox, name=mailbox, document={"number": 0}))
+        lease = leased(store, mailbox)
+        lease.admit(COUNTED, [found_mail(mailbox, COUNTED, 1)], STATE)
+        lease.give_back(NOW)
+    crew, seconds = 12, 60 if heavy else 3
+    with _processes(4) as processes, ThreadPoolExecutor(8) as threads:
+        jobs = [processes.submit(work, tmp_path, f"process {at}", url, crew, seconds) for at in range(4)]
+        jobs += [threads.submit(work, tmp_path, f"thread {at}", url, crew, seconds, store) for at in range(8)]
+        each = _results(jobs)
+    done = sum(each, Counter[str]())
+    assert min(sum(one.values()) for one in each) > 0
+    assert min(done[what] for what in ("reserved", "stale", "dismissed", "thinned")) > 0, done
+    for mailbox in MAILBOXES:
+        configuration = store.configuration(mailbox)
+        assert configuration is not None
+        assert configuration.document["number"] == configuration.version - 1 == done[f"saved {mailbox}"]
+        (entry,) = leased(store, mailbox).open_in(COUNTED)
+        assert entry.attempts == done[f"counted {mailbox}"] > 0
+
+
+def test_several_processes_make_the_store_at_once_and_one_has_made_it(url: str, tmp_path: Path) -> None:
+    with _processes(3) as processes, ThreadPoolExecutor(3) as threads:
+        jobs = [processes.submit(make, tmp_path, f"process {at}", url, 6) for at in range(3)]
+        jobs += [threads.submit(make, tmp_path, f"thread {at}", url, 6) for at in range(3)]
+        assert sorted(_results(jobs)) == [False] * 5 + [True]
+
+
+def _processes(number: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _results(jobs: list[Future[Any]]) -> list[Any]:
+    return [job.result(timeout=180) for job in jobs]
+
+
+def test_a_lease_passes_on_only_between_two_writes(store: SqlStore, lease: Lease) -> None:
+    (entry,) = lease.admit(INBOX, [mail(lease.mailbox, 1)], STATE)
+    recorded, holder = attrs.evolve(entry, attempts=1), store.holder(lease.mailbox)
+    heirs: list[Future[Lease | None]] = []
+    too_early: list[bool] = []
+
+    def take_over(_connection: sa.Connection, _cursor: object, text: str, *_: object) -> None:
+        if text.startswith("UPDATE entry") and not heirs:
+            heirs.append(threads.submit(store.lease, lease.mailbox, 60, owner="heir", over=holder))
+            too_early.append(bool(wait(heirs, timeout=0.5).done))
+
+    with ThreadPoolExecutor(1) as threads:
+        sa.event.listen(sa.Engine, "before_cursor_execute", take_over)
+        try:
+            lease.record([recorded])
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", take_over)
+        heir = heirs[0].result(timeout=60)
+    assert too_early == [False]
+    assert heir is not None
+    assert everything(heir) == [recorded]
+    with pytest.raises(LeaseLost):
+        lease.record([entry])
+
+
+def test_mails_admitted_at_once_to_several_mailboxes_get_their_own_numbers(store: SqlStore) -> None:
+    at_once = Barrier(4)
+
+    def admit(number: int) -> bool:
+        lease = leased(store, some_mailbox())
+        admitted: list[Entry] = []
+        for page in range(8):
+            at_once.wait(60)
+            found = [mail(lease.mailbox, page * 20 + at, subject=f"{number}") for at in range(20)]
+            admitted += lease.admit(INBOX, found, STATE)
+        return everything(lease) == admitted == sorted(admitted, key=lambda entry: entry.id or 0)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(admit, range(4)))
+
+
+def test_mailboxes_that_want_the_same_paths_in_another_order_never_wait_in_a_circle(store: SqlStore) -> None:
+    at_once = Barrier(2)
+    names = [f"{at}.eml" for at in range(40)]
+
+    def reserve(number: int) -> list[set[str]]:
+        """The paths that it could not have, in each turn."""
+        lease, lost = leased(store, some_mailbox()), []
+        for turn in range(10):
+            found = lease.admit(INBOX, [mail(lease.mailbox, turn * 40 + at) for at in range(40)], STATE)
+            wanted = [f"{turn}/{name}" for name in (names if number else reversed(names))]
+            planned = [attrs.evolve(each, artifacts=(file(path),)) for each, path in zip(found, wanted, strict=True)]
+            at_once.wait(60)
+            lost.append({path for _, path in refused(lease, planned)})
+        return lost
+
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(reserve, range(2))
+    for turn, lost in enumerate(zip(one, other, strict=True)):
+        assert sorted(lost, key=len) == [set(), {f"{turn}/{name}" for name in names}]
+
+
+def test_people_may_look_while_somebody_writes(store: SqlStore, lease: Lease) -> None:
+    (entry,) = lease.admit(INBOX, [mail(lease.mailbox, 1)], STATE)
+    with store._database.write() as writing, ThreadPoolExecutor(1) as another:
+        writing.execute(sa.text("UPDATE entry SET attempts = 7"))
+        writing.execute(sa.text("UPDATE lease SET owner = 'x'"))
+
+        def look() -> list[Entry]:
+            assert store.holder(lease.mailbox) is not None
+            return [*store.entries(EntryQuery(outcome=Outcome.PENDING)).entries, *lease.in_hand()]
+
+        assert another.submit(look).result(timeout=20) == [entry]
+
+
+def test_a_transaction_that_reads_sees_one_state(store: SqlStore, lease: Lease) -> None:
+    with store._database.read() as reading:
+        assert reading.scalar(sa.text("SELECT count(*) FROM entry")) == 0
+        lease.admit(INBOX, [mail(lease.mailbox, 1)], STATE)
+        assert reading.scalar(sa.text("SELECT count(*) FROM entry")) == 0
+    assert len(everything(lease)) == 1

@@ -9,17 +9,26 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from maildaemon_adapters.sql import ledger
-from maildaemon_adapters.sql.connection import Database
+from maildaemon_adapters.sql.database import Database
 from maildaemon_adapters.sql.recent import Recent
 from maildaemon_adapters.sql.rows import moment, report_document
-from maildaemon_adapters.sql.tables import entry, folder, in_a_hand, is_open, lease, since_ever, storable
+from maildaemon_adapters.sql.tables import (
+    entry,
+    folder,
+    in_a_hand,
+    is_open,
+    lease,
+    since_ever,
+    storable,
+)
 from maildaemon_core.errors import LeaseLost
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import SweepReport, SweepState
 from maildaemon_core.ports import FolderState, Holder
-from maildaemon_core.progress import Entry, EntryId, Stage
+from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
 
 
 class SqlLease:
@@ -29,9 +38,8 @@ class SqlLease:
     cannot be used.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], mailbox: MailboxId, token: int) -> None:
+    def __init__(self, database: Database, mailbox: MailboxId, token: int) -> None:
         self._database = database
-        self._clock = clock
         self._mailbox = mailbox
         self._token = token
         self._recent = Recent()
@@ -78,7 +86,7 @@ class SqlLease:
         return None if row is None else FolderState(cursor=Cursor(row.cursor), older=row.older)
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Entry]:
-        strong = sorted({identity.strong for identity in identities if identity.strong})
+        strong = sorted({storable(identity.strong) for identity in identities if identity.strong})
         fingerprints = sorted({identity.fingerprint for identity in identities})
         numbers: set[int] = set()
         with self._reading() as connection:
@@ -110,6 +118,9 @@ class SqlLease:
 
     def in_hand(self) -> Sequence[Entry]:
         return self._select(in_a_hand)
+
+    def dismissed(self) -> Sequence[Entry]:
+        return self._select(is_open, entry.c.outcome == Outcome.FAILED.value, entry.c.dismissed == sa.true())
 
     def due(
         self, stages: Collection[Stage], now: datetime, *, after: EntryId | None = None, limit: int
@@ -152,7 +163,7 @@ class SqlLease:
 
     def renew(self, seconds: float) -> None:
         with self._fenced() as connection:
-            until = moment(self._clock() + timedelta(seconds=seconds))
+            until = moment(self._database.now(connection) + timedelta(seconds=seconds))
             connection.execute(sa.update(lease).where(lease.c.mailbox == self._mailbox).values(until=until))
 
     def give_back(self, next_due: datetime | None = None, report: SweepReport | None = None) -> None:
@@ -170,7 +181,7 @@ class SqlLease:
 
     def _remember(self, connection: sa.Connection, name: FolderRef, state: FolderState) -> None:
         here = self._state_of(name)
-        values = {"cursor": state.cursor, "older": state.older}
+        values = {"cursor": storable(state.cursor), "older": state.older}
         if connection.scalar(sa.select(folder.c.older).where(*here)) is None:
             connection.execute(sa.insert(folder).values(mailbox=self._mailbox, folder=storable(name), **values))
         else:
@@ -181,16 +192,26 @@ class SqlLease:
 
 
 def take(
-    connection: sa.Connection, mailbox: MailboxId, now: datetime, seconds: float, *, owner: str, over: Holder | None
+    connection: sa.Connection,
+    mailbox: MailboxId,
+    clock: Callable[[sa.Connection], datetime],
+    seconds: float,
+    *,
+    owner: str,
+    over: Holder | None,
 ) -> int | None:
     """The token of a lease given just now; None while somebody else has it."""
-    values = {"owner": owner, "until": moment(now + timedelta(seconds=seconds))}
-    row = connection.execute(
-        sa.select(lease.c.token, lease.c.owner, lease.c.until).where(lease.c.mailbox == mailbox).with_for_update()
-    ).first()
+    there = sa.select(lease.c.token, lease.c.owner, lease.c.until).where(lease.c.mailbox == mailbox).with_for_update()
+    row = connection.execute(there).first()
     if row is None:
-        connection.execute(sa.insert(lease).values(mailbox=mailbox, token=1, **values))
-        return 1
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.insert(lease).values(mailbox=mailbox, token=0, until=0))
+        except exc.IntegrityError:
+            pass  # somebody was faster by a moment
+        row = connection.execute(there).one()
+    now = clock(connection)  # only now: who waited for the row must not judge by when it began to wait
+    values = {"owner": storable(owner), "until": moment(now + timedelta(seconds=seconds))}
     held = row.owner is not None and row.until > moment(now)
     if held and (over is None or (over.owner, over.token) != (row.owner, row.token)):
         return None

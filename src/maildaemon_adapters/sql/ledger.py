@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from heapq import merge
+from itertools import islice
 from typing import Any, TypeVar
 
 import attrs
@@ -26,10 +28,11 @@ from maildaemon_adapters.sql.rows import (
     entry_from,
     entry_values,
 )
-from maildaemon_adapters.sql.tables import artifact, entry, storable
+from maildaemon_adapters.sql.tables import THINNED, artifact, entry, storable
+from maildaemon_adapters.sql.walks import Walk
 from maildaemon_core.errors import PathsTaken
 from maildaemon_core.message import MailboxId
-from maildaemon_core.progress import Artifact, Entry, EntryId
+from maildaemon_core.progress import Artifact, Entry, EntryId, Outcome
 
 AT_ONCE = 500
 """So many values are looked up by one statement; every database takes that many parameters."""
@@ -121,7 +124,9 @@ def insert_new(connection: sa.Connection, mailbox: MailboxId, entries: Sequence[
     # compared here, lest the database look for it by an index that holds all of its entries.
     behind = connection.execute(sa.select(entry.c.id, entry.c.mailbox).where(entry.c.id > last).order_by(entry.c.id))
     given = [EntryId(number) for number, whose in behind if whose == mailbox]
-    numbered = [attrs.evolve(each, id=number) for each, number in zip(new.values(), given, strict=True)]
+    numbered = [
+        attrs.evolve(each, id=number, dismissed=False) for each, number in zip(new.values(), given, strict=True)
+    ]
     _write_artifacts(connection, [each for each in numbered if each.artifacts], {})
     return numbered
 
@@ -132,7 +137,8 @@ def write(connection: sa.Connection, mailbox: MailboxId, entries: Sequence[Entry
     Raises ``PathsTaken``; ValueError for an entry that is not of this mailbox, or whose reference is another's.
     """
     latest = {each.id: each for each in entries if each.id is not None}
-    before = recent.of(latest)
+    # What is closed may have been thinned out since it was read, without a lease: it is looked at again.
+    before = {number: each for number, each in recent.of(latest).items() if each.open}
     before |= {each.id: each for each in load(connection, latest.keys() - before.keys()) if each.id is not None}
     if len(before) != len({each.id for each in entries}) or any(
         each.mailbox != mailbox for each in (*latest.values(), *before.values())
@@ -161,6 +167,44 @@ def _step_aside(connection: sa.Connection, numbers: Sequence[int]) -> None:
     if numbers:
         aside = [(f"stepping aside {number}", number) for number in numbers]
         many(connection, _CHANGE_ENTRY, ("uid", "the_id"), aside)
+
+
+def thin(connection: sa.Connection, outcome: Outcome, before: int, limit: int) -> int:
+    """Thins out the oldest closed entries of an outcome first seen before then; how many there were.
+
+    Numbers grow with the time, so a page of which one is younger is the last.
+    """
+    closed = entry.c.outcome == outcome.value, entry.c.due_at.is_(None)
+    nothing = {"sender": "", "subject": "", "sender_folded": "", "subject_folded": "", "message_id": "", "reason": ""}
+    gone = {"outcome": THINNED, "dismissed": False, "defects": sa.null(), **nothing}
+    numbers = _oldest(connection, outcome, before, limit)
+    thinned = 0
+    for portion in portions(numbers):
+        # A lease may write any of them at this moment.  What it has in its hand is left alone, so nobody waits for
+        # anybody in a circle; what it has written is looked at again.
+        these = sa.select(entry.c.id).where(entry.c.id.in_(portion), *closed)
+        mine = connection.scalars(these.with_for_update(skip_locked=True, key_share=True)).all()
+        connection.execute(sa.update(entry).where(entry.c.id.in_(mine)).values(gone))
+        connection.execute(sa.update(artifact).where(artifact.c.entry.in_(mine)).values(name=None))
+        thinned += len(mine)
+    return thinned
+
+
+def _oldest(connection: sa.Connection, outcome: Outcome, before: int, limit: int) -> list[int]:
+    """The numbers of up to ``limit`` closed entries first seen before then."""
+    # One question for each state, since each walks its own part of the index and stops at the limit.
+    walks = [Walk(connection, outcome, dismissed=state) for state in (False, True)]
+    numbers: list[int] = []
+    behind = 0
+    while len(numbers) < limit:
+        found = [connection.execute(walk.oldest(behind + 1).limit(limit)).all() for walk in walks]
+        page = list(islice(merge(*found, key=lambda row: row.id), limit))
+        old = [row for row in page if row.first_seen < before]
+        numbers += [row.id for row in old if row.due_at is None][: limit - len(numbers)]
+        if len(old) < limit:
+            break
+        behind = page[-1].id
+    return numbers
 
 
 def _ref(each: Entry) -> Ref:
@@ -225,7 +269,8 @@ def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry], before
 def _reserve(connection: sa.Connection, new: dict[Path, ArtifactRow]) -> None:
     try:
         with connection.begin_nested():
-            many(connection, _NEW_ARTIFACT, _ARTIFACT_NAMES, list(new.values()))
+            # Always in the same order: two mailboxes must not wait for each other's paths.
+            many(connection, _NEW_ARTIFACT, _ARTIFACT_NAMES, [new[path] for path in sorted(new)])
     except exc.IntegrityError as error:
         taken = _reserved(connection, list(new))
         if not taken:

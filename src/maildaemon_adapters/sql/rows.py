@@ -22,6 +22,9 @@ from maildaemon_core.progress import Artifact, Entry, EntryId, Receipt, Role, St
 
 Row = Mapping[str, Any]
 
+LARGEST = 2**63 - 1
+"""The largest number that every database takes; a server may claim that a mail is larger."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -44,8 +47,21 @@ def at_moment_or_none(number: int | None) -> datetime | None:
 
 
 def folded(text: str) -> str:
-    """Text as it is searched in: without case, and without NUL, at which databases stop reading."""
-    return storable(text).casefold().replace("\0", "\ufffd")
+    """Text as it is searched in: without case."""
+    return storable(text).casefold()
+
+
+def storable_document(document: Any) -> Any:
+    """A JSON document with every text in it as it can be stored."""
+    match document:
+        case str():
+            return storable(document)
+        case Mapping():
+            return {storable(name): storable_document(value) for name, value in document.items()}
+        case list() | tuple():
+            return [storable_document(value) for value in document]
+        case _:
+            return document
 
 
 # ------------------------------------------------------------------------------------------------------------ entries
@@ -59,7 +75,7 @@ _VALUE_OF: Mapping[str, Callable[[Entry], Any]] = {
     "uidvalidity": lambda entry: storable(entry.ref.uidvalidity),
     "uid": lambda entry: storable(entry.ref.uid),
     "fingerprint": lambda entry: entry.identity.fingerprint,
-    "strong": lambda entry: entry.identity.strong,
+    "strong": lambda entry: None if entry.identity.strong is None else storable(entry.identity.strong),
     "key": lambda entry: entry.key,
     "received": lambda entry: moment(entry.received),
     "first_seen": lambda entry: moment(entry.first_seen),
@@ -68,9 +84,10 @@ _VALUE_OF: Mapping[str, Callable[[Entry], Any]] = {
     "sender_folded": lambda entry: folded(entry.sender),
     "subject_folded": lambda entry: folded(entry.subject),
     "message_id": lambda entry: storable(entry.message_id),
-    "size": lambda entry: entry.size,
+    "size": lambda entry: None if entry.size is None else min(entry.size, LARGEST),
     "stage": lambda entry: entry.stage.value,
     "outcome": lambda entry: entry.outcome.value,
+    "dismissed": lambda entry: False,  # written with an outcome, and there is nobody yet who has seen that
     "due_at": lambda entry: moment_or_none(entry.due_at),
     "attempts": lambda entry: entry.attempts,
     "suspect": lambda entry: entry.suspect,
@@ -80,10 +97,10 @@ _VALUE_OF: Mapping[str, Callable[[Entry], Any]] = {
     "complete": lambda entry: entry.complete,
     "care": lambda entry: int(entry.care.action),
     "care_folder": lambda entry: None if entry.care.folder is None else storable(entry.care.folder),
-    "error": lambda entry: None if entry.trouble is None else entry.trouble.error,
+    "error": lambda entry: None if entry.trouble is None else storable(entry.trouble.error),
     "trouble": lambda entry: None if entry.trouble is None else json.dumps(trouble_document(entry.trouble)),
     "reason": lambda entry: storable(entry.reason),
-    "defects": lambda entry: json.dumps(entry.defects) if entry.defects else None,
+    "defects": lambda entry: json.dumps([storable(each) for each in entry.defects]) if entry.defects else None,
 }
 """What each column of an entry holds, as drivers take it; ``id`` is given by the database."""
 
@@ -95,7 +112,10 @@ def entry_values(entry: Entry, columns: Iterable[str]) -> tuple[Any, ...]:
     return tuple([_VALUE_OF[column](entry) for column in columns])
 
 
-_FIELDS = (*(field.name for field in attrs.fields(Entry) if field.name not in {"id", "artifacts"}), "outcome")
+_FIELDS = (
+    *(field.name for field in attrs.fields(Entry) if field.name not in {"id", "artifacts", "dismissed"}),
+    "outcome",
+)
 _VALUES = attrgetter(*_FIELDS)
 _COLUMNS_OF = {
     "ref": ("folder", "uidvalidity", "uid"),
@@ -104,6 +124,7 @@ _COLUMNS_OF = {
     "subject": ("subject", "subject_folded"),
     "care": ("care", "care_folder"),
     "trouble": ("error", "trouble"),
+    "outcome": ("outcome", "dismissed"),
 }
 """The columns that a field of an entry shows in, where these are not just the one of its name."""
 
@@ -138,6 +159,7 @@ def entry_from(row: Sequence[Any], artifacts: Sequence[Artifact]) -> Entry:
         size,
         stage,
         _outcome,
+        dismissed,
         due_at,
         attempts,
         suspect,
@@ -177,6 +199,7 @@ def entry_from(row: Sequence[Any], artifacts: Sequence[Artifact]) -> Entry:
         trouble=None if trouble is None else trouble_from(trouble),
         reason=reason,
         defects=tuple(defects or ()),
+        dismissed=dismissed,
     )
 
 
@@ -229,9 +252,9 @@ def artifact_from(row: Sequence[Any]) -> Artifact:
 def trouble_document(trouble: Trouble) -> dict[str, Any]:
     """A document of the store's own: what the API calls things may change, what is stored must stay readable."""
     return {
-        "error": trouble.error,
-        "message": trouble.message,
-        "remedy": trouble.remedy,
+        "error": storable(trouble.error),
+        "message": storable(trouble.message),
+        "remedy": storable(trouble.remedy),
         "transient": trouble.transient,
         "retry_after": trouble.retry_after,
     }
@@ -259,7 +282,7 @@ def report_document(report: SweepReport) -> dict[str, Any]:
         "ended": moment(report.ended),
         "folders": [
             {
-                "folder": each.folder,
+                "folder": storable(each.folder),
                 "stored": each.counts.stored,
                 "skipped": each.counts.skipped,
                 "failed": each.counts.failed,
@@ -270,9 +293,9 @@ def report_document(report: SweepReport) -> dict[str, Any]:
             for each in report.folders
         ],
         "tidied": report.tidied,
-        "server": report.server,
+        "server": storable(report.server),
         "trouble": None if report.trouble is None else trouble_document(report.trouble),
-        "remarks": list(report.remarks),
+        "remarks": [storable(each) for each in report.remarks],
     }
 
 
@@ -302,12 +325,15 @@ def report_from(document: Row) -> SweepReport:
 
 def configuration_from(row: Sequence[Any]) -> Configuration:
     """The configuration of a row of that table."""
-    number, name, document, version, created, changed = row
+    number, name, document, secrets, version, created, changed, created_by, changed_by = row
     return Configuration(
         id=MailboxId(number),
         name=name,
         document=document,
+        secrets=secrets,
         version=version,
         created=at_moment(created),
         changed=at_moment(changed),
+        created_by=created_by,
+        changed_by=changed_by,
     )

@@ -1,8 +1,8 @@
-"""The database behind the store: how it is opened and made, how transactions begin, what its errors mean.
+"""A store in a file: how SQLite is opened, how its transactions begin, what its errors mean.
 
-SQLite runs with a write-ahead log: readers and the writer do not wait for each other.  Writing transactions take the
-lock when they begin (BEGIN IMMEDIATE): one that reads first and writes later is refused whenever another wrote in
-between.  Every commit is on the disk before it counts (synchronous=FULL): a power cut forgets no stored mail.
+It runs with a write-ahead log: readers and the writer do not wait for each other.  Writing transactions take the lock
+when they begin (BEGIN IMMEDIATE): one that reads first and writes later is refused whenever another wrote in between.
+Every commit is on the disk before it counts (synchronous=FULL): a power cut forgets no stored mail.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import event
 
-from maildaemon_adapters.sql import tables
-from maildaemon_core.errors import InvalidOptions, MaildaemonError, Problem, StoreTooNew, StoreUnavailable
+from maildaemon_adapters.sql.database import Synchronous, unknown_url
+from maildaemon_adapters.sql.schema import missing
+from maildaemon_core.errors import StoreUnavailable
 
-BUSY_SECONDS = 10.0
+BUSY_SECONDS = 30.0
 """So long a transaction waits for that of another thread or process."""
 
-_PREFIX = "sqlite:///"
+PREFIX = "sqlite:///"
 _BEGIN = "maildaemon_begin"
 
 _PRIMARY = 0xFF
@@ -67,75 +68,62 @@ _FILE_MEANINGS = {
 }
 
 
-class Database:
-    """One database, used by many threads; its transactions are the only way in."""
+class Sqlite:
+    """The database in one file."""
 
-    def __init__(self, url: str) -> None:
+    upgrades_itself = True
+
+    def __init__(self, url: str, synchronous: Synchronous = "full", *, make: bool = True) -> None:
         self._path = _path_of(url)
+        self._make = make
         self.name = f"the store {self._path}"
-        _make_private(self._path, self.name)
-        self._engine = sa.create_engine(
+        self._writing = threading.Lock()  # threads queue up here: SQLite lets them poll, some of them for very long
+        self.engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(self._path)),
             connect_args={"timeout": BUSY_SECONDS},
             max_overflow=-1,
+            hide_parameters=True,
         )
-        self._writing = threading.Lock()  # threads queue up here: SQLite lets them poll, some of them for very long
-        event.listen(self._engine, "connect", _connected)
-        event.listen(self._engine, "begin", _begun)
-        self._reader = self._engine.execution_options(**{_BEGIN: "BEGIN"})
-        try:
-            self._wait_for_wal()
-            self.made_anew = self._prepare()
-        except BaseException:
-            self._engine.dispose()
-            raise
+        self._settings = (
+            f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
+            f"synchronous={synchronous.upper()}",
+            "foreign_keys=ON",
+        )
+        event.listen(self.engine, "connect", self._connected)
+        event.listen(self.engine, "begin", _begun)
+        self.reader = self.engine.execution_options(**{_BEGIN: "BEGIN"})
 
-    def __repr__(self) -> str:
-        return f"<Database {self._path}>"
+    def turn(self) -> threading.Lock:
+        return self._writing
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one state of everything and writes nothing; it neither waits nor makes wait."""
-        with self._translated(), self._reader.begin() as connection:
-            yield connection
+    def patience(self, _connection: sa.Connection) -> AbstractContextManager[Any]:
+        return nullcontext()
 
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction of the only writer: committed durably at its end, undone by any exception."""
-        with self._writing, self._translated(), self._engine.begin() as connection:
-            yield connection
+    def clock(self) -> None:
+        return None
 
-    def close(self) -> None:
-        self._engine.dispose()
+    def own_turn_to_make(self, connection: sa.Connection) -> None:
+        """There is only one writer anyway."""
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (exc.DBAPIError, sqlite3.Error) as error:
-            raise self._meaning(error) from error
-
-    def _meaning(self, error: exc.DBAPIError | sqlite3.Error) -> MaildaemonError:
-        cause = error.orig if isinstance(error, exc.DBAPIError) else error
-        code = getattr(cause, "sqlite_errorcode", 0) & _PRIMARY
-        what, remedy = _MEANINGS.get(code, ("failed", "if it goes on, report it with this message"))
-        return StoreUnavailable(f"{self.name} {what} ({cause})", remedy=remedy)
-
-    def _wait_for_wal(self) -> None:
-        """Turns on the write-ahead log; it stays on.
+    def greet(self) -> None:
+        """Makes the file if need be and turns on the write-ahead log; it stays on.
 
         SQLite does not wait for its lock here when two processes make the same file at once, so we do.
         """
+        if not self._make and not self._path.exists():
+            raise missing(self.name)
+        _make_private(self._path, self.name)
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
-                with self._translated(), self._engine.connect() as connection:
+                with self.engine.connect() as connection:
                     driver = connection.connection.driver_connection
                     assert isinstance(driver, sqlite3.Connection)
                     (mode,) = driver.execute("PRAGMA journal_mode=WAL").fetchone()
-            except StoreUnavailable as error:
-                if not _busy(error.__cause__) or time.monotonic() > deadline:
-                    raise
+            except (sa.exc.DBAPIError, sqlite3.Error) as error:
+                if not _busy(error) or time.monotonic() > deadline:
+                    what, remedy = self.meaning(getattr(error, "orig", None) or error)
+                    raise StoreUnavailable(f"{self.name} {what}", remedy=remedy) from error
                 time.sleep(0.02)
                 continue
             if mode != "wal":
@@ -145,43 +133,21 @@ class Database:
                 )
             return
 
-    def _prepare(self) -> bool:
-        """Makes the tables if there are none, and says whether it did."""
-        with self.read() as connection:
-            if self._tables_are_there(connection):
-                return False
-        with self.write() as connection:
-            if self._tables_are_there(connection):
-                return False
-            tables.metadata.create_all(connection)
-            connection.execute(sa.insert(tables.schema).values(version=tables.SCHEMA_VERSION))
-            return True
+    def meaning(self, error: BaseException) -> tuple[str, str]:
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+        what, remedy = _MEANINGS.get(code, ("failed", "if it goes on, report it with this message"))
+        return f"{what} ({error})", remedy
 
-    def _tables_are_there(self, connection: sa.Connection) -> bool:
-        there = sa.inspect(connection).get_table_names()
-        if not there:
-            return False
-        if tables.schema.name not in there:
-            raise StoreUnavailable(
-                f"{self.name} is the database of another program (its tables: {', '.join(there[:5])})",
-                remedy="name another file as the store",
-            )
-        version = connection.scalar(sa.select(sa.func.max(tables.schema.c.version))) or 0
-        if version > tables.SCHEMA_VERSION:
-            raise StoreTooNew(
-                f"{self.name} was written by a newer release: it has version {version}, "
-                f"this release knows {tables.SCHEMA_VERSION}",
-                remedy="install the newer release again, or use a backup from before",
-            )
-        return True
+    def _connected(self, connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for setting in self._settings:
+            connection.execute(f"PRAGMA {setting}")
 
 
 def _path_of(url: str) -> Path:
-    if not url.startswith(_PREFIX) or len(url) == len(_PREFIX) or "\0" in url:
-        scheme = url.partition(":")[0]  # what follows may hold a password
-        problem = Problem(path="$.store", message=f"a store of the kind {scheme!r} is not known; write {_PREFIX}FILE")
-        raise InvalidOptions([problem])
-    return Path(url.removeprefix(_PREFIX)).absolute()
+    if not url.startswith(PREFIX) or len(url) == len(PREFIX) or "\0" in url:
+        raise unknown_url(url, f"{PREFIX}FILE")
+    return Path(url.removeprefix(PREFIX)).absolute()
 
 
 def _make_private(path: Path, name: str) -> None:
@@ -195,15 +161,9 @@ def _make_private(path: Path, name: str) -> None:
         raise StoreUnavailable(f"{name} {what}", remedy=remedy) from error
 
 
-def _busy(error: BaseException | None) -> bool:
-    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+def _busy(error: BaseException) -> bool:
+    cause = getattr(error, "orig", None) or error
     return getattr(cause, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY
-
-
-def _connected(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves
-    for setting in (f"busy_timeout={BUSY_SECONDS * 1000:.0f}", "synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {setting}")
 
 
 def _begun(connection: sa.Connection) -> None:

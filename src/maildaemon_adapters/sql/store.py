@@ -3,103 +3,122 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
+import attrs
 import sqlalchemy as sa
+from sqlalchemy import exc
 
-from maildaemon_adapters.sql import ledger
-from maildaemon_adapters.sql.connection import Database
+from maildaemon_adapters.sql import dump, ledger, schema, search
+from maildaemon_adapters.sql.database import Database, SqlSettings
+from maildaemon_adapters.sql.keys import SqlKeys
 from maildaemon_adapters.sql.lease import SqlLease, take
+from maildaemon_adapters.sql.postgresql import SCHEMES, Postgresql
 from maildaemon_adapters.sql.rows import (
+    LARGEST,
     at_moment,
     at_moment_or_none,
     configuration_from,
-    folded,
     moment,
     report_from,
+    storable_document,
 )
-from maildaemon_adapters.sql.tables import artifact, configuration, entry, folder, is_open, lease, storable
-from maildaemon_core.errors import InvalidOptions, Problem, StaleVersion
+from maildaemon_adapters.sql.sqlite import Sqlite
+from maildaemon_adapters.sql.tables import THINNED, artifact, configuration, entry, folder, is_open, lease, storable
+from maildaemon_core.errors import StaleVersion
 from maildaemon_core.message import FolderRef, MailboxId
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo
-from maildaemon_core.ports import Configuration, Holder
-from maildaemon_core.progress import Entry, EntryId
+from maildaemon_core.ports import Configuration, Holder, Moved
+from maildaemon_core.progress import Entry, EntryId, Outcome
 
-_LONGEST_PATTERN = 1000
-"""SQLite refuses patterns of more than 50,000 bytes; the first so many characters narrow down enough."""
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+_AS_USUAL = SqlSettings()
+_NUMBERS = range(1, LARGEST + 1)
+"""Those that an entry can have; databases fail at others instead of not finding them."""
 
 
-class SqlStore:
-    """A store in a database, used by many threads and, in one file, by several processes.
+class SqlStore(SqlKeys):
+    """A store in a database, used by many threads and several processes.
 
     It takes documents as they are given: nothing secret may be in them; callers mask secrets before.
-    ``made_anew``: opening made the tables, there was no store before.
-    Every method raises ``StoreUnavailable`` when the database cannot be used; opening also raises ``StoreTooNew``.
+    ``clock`` decides on leases and dates, by default the database's own.
+    ``made_anew``: opening made the tables, there was no store before.  ``version`` is that of the tables;
+    ``upgraded_from`` the one that they had until opening upgraded them, None if it did not.
+    Every method raises ``StoreUnavailable`` when the database cannot be used; opening also raises ``StoreMissing``,
+    ``StoreTooNew`` and ``StoreTooOld``.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = _now) -> None:
-        self._database = Database(url)
-        self._clock = clock
+    def __init__(
+        self, url: str, settings: SqlSettings = _AS_USUAL, *, clock: Callable[[], datetime] | None = None
+    ) -> None:
+        on_server = url.partition(":")[0] in SCHEMES
+        backend = Postgresql(url, settings) if on_server else Sqlite(url, settings.synchronous, make=settings.make)
+        self._database = Database(backend, settings, clock)
         self.made_anew = self._database.made_anew
+        self.version = schema.HEAD
+        self.upgraded_from = self._database.upgraded_from
 
     @classmethod
-    def open(cls, url: str) -> SqlStore:
-        """The store at ``sqlite:///FILE``, made if it is not there; its folder must be."""
-        return cls(url)
+    def open(cls, url: str, settings: SqlSettings) -> SqlStore:
+        """The store at ``sqlite:///FILE``, made if it is not there (its folder must be), or at
+        ``postgresql://USER@HOST/DATABASE``."""
+        return cls(url, settings)
 
     def __repr__(self) -> str:
         return f"<{self._database.name}>"
 
-    def save(self, configuration: Configuration, *, expected: int | None = None) -> Configuration:
-        """As in the port; raises ``InvalidOptions`` if another configuration has that name."""
-        return self._save(configuration, expected)
+    def save(self, configuration: Configuration, *, expected: int | None = None, by: str = "") -> Configuration:
+        return self._save(configuration, expected, by)
 
-    def _save(self, wanted: Configuration, expected: int | None) -> Configuration:
-        row = {"name": wanted.name, "document": dict(wanted.document)}
+    def _save(self, wanted: Configuration, expected: int | None, by: str) -> Configuration:
+        content = {
+            "name": storable(wanted.name),
+            "document": storable_document(wanted.document),
+            "secrets": storable_document(wanted.secrets),
+        }
         this = configuration.c.id == wanted.id
         with self._database.write() as connection:
-            now = moment(self._clock())
-            found = connection.execute(sa.select(configuration).where(this)).first()
-            there = None if found is None else configuration_from(found)
+            there, new = _locked(connection, wanted.id), False
+            while there is None and not expected and not new:
+                new = _created(connection, wanted.id, content, moment(self._database.now(connection)), storable(by))
+                there = _locked(connection, wanted.id)
             version = 0 if there is None else there.version
-            if expected is not None and expected != version:
-                raise StaleVersion(
-                    f"mailbox {wanted.name!r} has version {version}, not {expected}: somebody changed it meanwhile",
-                    remedy="read it again and apply the change to what is there now",
-                )
-            namesake = sa.select(configuration.c.id).where(
-                configuration.c.name == wanted.name, configuration.c.id != wanted.id
-            )
-            if connection.scalar(namesake) is not None:
-                problem = Problem(path="$.name", message=f"another mailbox is called {wanted.name!r}; names are unique")
-                raise InvalidOptions([problem])
-            if there is None:
+            if there is None or (not new and expected is not None and expected != version):
+                raise _stale(wanted.name, version, expected)
+            if not new and (there.name, there.document, there.secrets) != tuple(content.values()):
+                # Only now, for it may have waited for somebody who changed it later than it began.
+                changed = {"changed": moment(self._database.now(connection)), "changed_by": storable(by)}
                 connection.execute(
-                    sa.insert(configuration).values(id=wanted.id, version=1, created=now, changed=now, **row)
+                    sa.update(configuration).where(this).values(version=version + 1, **content, **changed)
                 )
-            elif (there.name, there.document) != (row["name"], row["document"]):
-                connection.execute(sa.update(configuration).where(this).values(version=version + 1, changed=now, **row))
             return configuration_from(connection.execute(sa.select(configuration).where(this)).one())
+
+    def reseal(self, mailbox: MailboxId, secrets: Mapping[str, str], *, expected: int) -> None:
+        with self._database.write() as connection:
+            there = _locked(connection, mailbox)
+            if there is None or there.version != expected:
+                raise _stale(mailbox, 0 if there is None else there.version, expected)
+            this = configuration.c.id == mailbox
+            connection.execute(sa.update(configuration).where(this).values(secrets=storable_document(secrets)))
 
     def configuration(self, mailbox: MailboxId) -> Configuration | None:
         with self._database.read() as connection:
-            row = connection.execute(sa.select(configuration).where(configuration.c.id == mailbox)).first()
+            row = connection.execute(sa.select(configuration).where(configuration.c.id == storable(mailbox))).first()
         return None if row is None else configuration_from(row)
 
     def configurations(self) -> Sequence[Configuration]:
-        """By name."""
+        """By name, then by id."""
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(configuration).order_by(configuration.c.name)).all()
-        return [configuration_from(row) for row in rows]
+            rows = connection.execute(sa.select(configuration)).all()
+        return sorted(map(configuration_from, rows), key=lambda each: (each.name, each.id))
 
     def drop(self, mailbox: MailboxId, *, forget: bool = False) -> None:
         """As in the port.  Forgetting ends a lease that somebody has: nothing of before is written afterwards."""
-        with self._database.write() as connection:
+        mailbox = MailboxId(storable(mailbox))
+        with self._database.write(patient=forget) as connection:
+            # The lease's row first, as every write of a lease does: nobody waits for anybody in a circle.
+            connection.execute(sa.select(lease.c.token).where(lease.c.mailbox == mailbox).with_for_update())
             connection.execute(sa.delete(configuration).where(configuration.c.id == mailbox))
             if forget:
                 mine = sa.select(entry.c.id).where(entry.c.mailbox == mailbox)
@@ -111,41 +130,54 @@ class SqlStore:
 
     def lease(self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None) -> SqlLease | None:
         with self._database.write() as connection:
-            token = take(connection, mailbox, self._clock(), seconds, owner=owner, over=over)
-        return None if token is None else SqlLease(self._database, self._clock, mailbox, token)
+            token = take(connection, mailbox, self._database.now, seconds, owner=owner, over=over)
+        return None if token is None else SqlLease(self._database, mailbox, token)
 
     def holder(self, mailbox: MailboxId) -> Holder | None:
-        held = sa.select(lease.c.owner, lease.c.token, lease.c.until).where(
-            lease.c.mailbox == mailbox, lease.c.owner.is_not(None), lease.c.until > moment(self._clock())
-        )
         with self._database.read() as connection:
+            now = moment(self._database.now(connection))
+            held = sa.select(lease.c.owner, lease.c.token, lease.c.until).where(
+                lease.c.mailbox == storable(mailbox), lease.c.owner.is_not(None), lease.c.until > now
+            )
             row = connection.execute(held).first()
         return None if row is None else Holder(owner=row.owner, token=row.token, until=at_moment(row.until))
 
     def entries(self, query: EntryQuery) -> EntryPage:
-        """As in the port: the database narrows down, ``EntryQuery.matches`` decides."""
-        limit = max(query.limit, 1)
-        narrowed = sa.select(entry.c.id).where(*_conditions(query)).order_by(entry.c.id.desc()).limit(limit + 1)
-        found: list[Entry] = []
-        before = query.before
+        if query.before is not None:
+            query = attrs.evolve(query, before=EntryId(min(max(query.before, _NUMBERS[0]), _NUMBERS[-1])))
         with self._database.read() as connection:
-            while len(found) <= limit:
-                older = narrowed if before is None else narrowed.where(entry.c.id < before)
-                numbers = [EntryId(number) for number in connection.scalars(older)]
-                found += [each for each in ledger.load(connection, numbers) if query.matches(each)]
-                if len(numbers) <= limit:
-                    break
-                before = numbers[-1]
-        page = tuple(found[:limit])
-        return EntryPage(entries=page, next=page[-1].id if len(found) > limit else None)
+            return search.find(connection, query)
+
+    def entry(self, number: EntryId) -> Entry | None:
+        if number not in _NUMBERS:
+            return None
+        with self._database.read() as connection:
+            return self._visible(connection, number)
+
+    def dismiss(self, number: EntryId) -> Entry | None:
+        if number not in _NUMBERS:
+            return None
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(entry)
+                .where(entry.c.id == number, entry.c.outcome.not_in((THINNED, Outcome.PENDING.value)))
+                .values(dismissed=True)
+            )
+            return self._visible(connection, number)
+
+    def _visible(self, connection: sa.Connection, number: EntryId) -> Entry | None:
+        shown = sa.select(entry.c.id).where(entry.c.id == number, entry.c.outcome != THINNED)
+        found = ledger.load(connection, connection.scalars(shown).all())
+        return found[0] if found else None
+
+    def thin(self, outcome: Outcome, before: datetime, *, limit: int) -> int:
+        with self._database.write() as connection:
+            return ledger.thin(connection, outcome, moment(before), limit)
 
     def infos(self) -> Sequence[MailboxInfo]:
-        now = moment(self._clock())
-        each_with_lease = (
-            sa.select(configuration.c.id, configuration.c.name, configuration.c.document, lease)
-            .select_from(configuration.outerjoin(lease, lease.c.mailbox == configuration.c.id))
-            .order_by(configuration.c.name)
-        )
+        each_with_lease = sa.select(
+            configuration.c.id, configuration.c.name, configuration.c.document, lease
+        ).select_from(configuration.outerjoin(lease, lease.c.mailbox == configuration.c.id))
         opened = (
             sa.select(entry.c.mailbox, entry.c.folder, sa.func.count())
             .where(is_open)
@@ -153,7 +185,8 @@ class SqlStore:
         )
         backlog: dict[str, dict[FolderRef, int]] = defaultdict(dict)
         with self._database.read() as connection:
-            rows = connection.execute(each_with_lease).all()
+            now = moment(self._database.now(connection))
+            rows = sorted(connection.execute(each_with_lease), key=lambda row: (row.name, row.id))
             for mailbox, name, number in connection.execute(opened):
                 backlog[mailbox][FolderRef(name)] = number
         return [
@@ -172,25 +205,37 @@ class SqlStore:
             for row in rows
         ]
 
+    def leave(self, write: Callable[[bytes], object], *, secrets: bool = False) -> Moved:
+        return dump.leave(self._database, write, secrets=secrets)
+
+    def bring_in(self, lines: Iterable[bytes]) -> Moved:
+        return dump.bring_in(self._database, lines)
+
     def close(self) -> None:
         """Lets go of the file; twice is the same as once."""
         self._database.close()
 
 
-def _conditions(query: EntryQuery) -> list[sa.ColumnElement[bool]]:
-    conditions = [entry.c.outcome == query.outcome.value]
-    for column, value in (
-        (entry.c.mailbox, query.mailbox),
-        (entry.c.folder, query.folder),
-        (entry.c.error, query.error),
-    ):
-        if value is not None:
-            conditions.append(column == storable(value))
-    for column, part in ((entry.c.sender_folded, query.sender), (entry.c.subject_folded, query.subject)):
-        if part:
-            conditions.append(column.contains(folded(part)[:_LONGEST_PATTERN], autoescape=True))
-    if query.received_from is not None:
-        conditions.append(entry.c.received >= moment(query.received_from))
-    if query.received_to is not None:
-        conditions.append(entry.c.received < moment(query.received_to))
-    return conditions
+def _locked(connection: sa.Connection, mailbox: MailboxId) -> Configuration | None:
+    """The configuration, which nobody else changes in the meantime."""
+    this = sa.select(configuration).where(configuration.c.id == storable(mailbox))
+    row = connection.execute(this.with_for_update()).first()
+    return None if row is None else configuration_from(row)
+
+
+def _created(connection: sa.Connection, mailbox: MailboxId, content: Mapping[str, Any], now: int, by: str) -> bool:
+    """Whether this made the configuration, and not somebody who was faster by a moment."""
+    first = {"version": 1, "created": now, "changed": now, "created_by": by, "changed_by": by}
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.insert(configuration).values(id=mailbox, **content, **first))
+    except exc.IntegrityError:
+        return False
+    return True
+
+
+def _stale(name: str, version: int, expected: int | None) -> StaleVersion:
+    return StaleVersion(
+        f"mailbox {name!r} has version {version}, not {expected}: somebody changed it meanwhile",
+        remedy="read it again and apply the change to what is there now",
+    )

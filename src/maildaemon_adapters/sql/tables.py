@@ -12,15 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
-"""Counts from 1; a store with a higher one was written by a newer release."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def storable(text: str) -> str:
-    """The text with each lone surrogate, which no database takes, replaced by U+FFFD."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    """The text with NUL and lone surrogates, which not every database takes, replaced by U+FFFD."""
+    return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
 
 
 metadata = sa.MetaData(
@@ -40,18 +37,38 @@ def _column(name: str, kind: Any, *, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=null)
 
 
-schema = sa.Table("maildaemon_schema", metadata, sa.Column("version", sa.Integer, primary_key=True))
-
 configuration = sa.Table(
     "configuration",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
+    _column("name", sa.Text),
     _column("document", _json),
+    _column("secrets", _json),
     _column("version", sa.Integer),
     _column("created", sa.BigInteger),
     _column("changed", sa.BigInteger),
+    _column("created_by", sa.Text),
+    _column("changed_by", sa.Text),
 )
+"""``document`` has no secret in it; ``secrets`` are these, sealed, by where they belong."""
+
+api_key = sa.Table(
+    "api_key",
+    metadata,
+    sa.Column("prefix", sa.Text, primary_key=True),
+    _column("name", sa.Text),
+    _column("digest", sa.Text),
+    _column("scopes", _json),
+    _column("created", sa.BigInteger),
+    _column("expires", sa.BigInteger, null=True),
+    _column("last_used", sa.BigInteger, null=True),
+    _column("revoked", sa.BigInteger, null=True),
+)
+
+is_not_revoked = api_key.c.revoked.is_(None)
+
+sa.Index("ix_api_key_name", api_key.c.name, unique=True, sqlite_where=is_not_revoked, postgresql_where=is_not_revoked)
+"""A name is taken for as long as its key is not revoked, whoever asks at the same moment."""
 
 lease = sa.Table(
     "lease",
@@ -96,7 +113,8 @@ entry = sa.Table(
     _column("message_id", sa.Text),
     _column("size", sa.BigInteger, null=True),
     _column("stage", sa.Text),
-    _column("outcome", sa.Text),
+    _column("outcome", sa.Text),  # THINNED: there is nothing left to show
+    sa.Column("dismissed", sa.Boolean, nullable=False, server_default=sa.false()),
     _column("due_at", sa.BigInteger, null=True),
     _column("attempts", sa.Integer),
     _column("suspect", sa.Boolean),
@@ -117,6 +135,9 @@ entry = sa.Table(
 
 The folded texts are what people search in: neither database folds case as Unicode does.
 """
+
+THINNED = ""
+"""The outcome of an entry of which the history was thinned out."""
 
 is_open = entry.c.due_at.is_not(None)
 since_ever = entry.c.due_at > -(2**63)
@@ -156,8 +177,8 @@ sa.Index(
     sqlite_where=in_a_hand,
     postgresql_where=in_a_hand,
 )
-sa.Index("ix_entry_outcome", entry.c.outcome, entry.c.id)
-sa.Index("ix_entry_mailbox_outcome", entry.c.mailbox, entry.c.outcome, entry.c.id)
+sa.Index("ix_entry_outcome", entry.c.outcome, entry.c.dismissed, entry.c.id)
+sa.Index("ix_entry_mailbox_outcome", entry.c.mailbox, entry.c.outcome, entry.c.dismissed, entry.c.id)
 
 artifact = sa.Table(
     "artifact",

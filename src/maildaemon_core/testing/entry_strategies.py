@@ -15,7 +15,7 @@ from maildaemon_core.progress import Artifact, Entry, Receipt, Role, Stage
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGE = 2**63 - 1
 
-_words = st.text(st.characters(codec="utf-8"), max_size=40)
+_words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 _name = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 _sizes = st.one_of(st.integers(0, 100_000), st.integers(0, _LARGE))
 _hex = st.text("0123456789abcdef", min_size=12, max_size=12)

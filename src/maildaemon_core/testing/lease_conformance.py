@@ -114,26 +114,81 @@ class LeaseConformance:
     def mailbox(self) -> MailboxId:
         return some_mailbox()
 
+    @pytest.fixture
+    def lease(self, store: Store, mailbox: MailboxId) -> Lease:
+        return leased(store, mailbox)
+
     # ---------------------------------------------------------------------------------------------- configurations
 
     def test_a_configuration_comes_back_as_it_was_saved(self, store: Store, mailbox: MailboxId) -> None:
         document = {"mailbox": "jörg@example.com", "folders": ["INBOX", "Entwürfe"], "port": 0, "since": None}
-        saved = store.save(Configuration(id=mailbox, name="one", document=document), expected=0)
-        assert saved == Configuration(id=mailbox, name="one", document=document, version=1, created=NOW, changed=NOW)
+        wanted = Configuration(id=mailbox, name="one", document=document, secrets={"destinations/a/password": "sealed"})
+        saved = store.save(wanted, expected=0, by="key ab")
+        dated = attrs.evolve(wanted, created=NOW, changed=NOW, created_by="key ab", changed_by="key ab")
+        assert saved == attrs.evolve(dated, version=1)
         assert store.configuration(mailbox) == saved
         assert list(store.configurations()) == [saved]
         assert store.configuration(some_mailbox()) is None
 
-    def test_the_version_grows_only_if_name_or_document_changed(
+    def test_version_date_and_who_change_only_with_name_document_or_secrets(
         self, store: Store, mailbox: MailboxId, clock: ManualClock
     ) -> None:
-        first = store.save(Configuration(id=mailbox, name="one", document={"active": True}))
+        wanted = Configuration(id=mailbox, name="one", document={"active": True}, secrets={"password": "sealed"})
+        saved = store.save(wanted, by="first")
+        changes: list[dict[str, Any]] = [
+            {"document": {"active": False}},
+            {"name": "two"},
+            {"secrets": {"password": "sealed anew"}},
+            {"secrets": {}},
+        ]
+        for number, change in enumerate(changes, start=2):
+            clock.pass_time(10)
+            # What the store itself knows of a configuration is never taken over from what it is given.
+            told = attrs.evolve(wanted, version=9, created=None, changed=None, created_by="x", changed_by="x")
+            assert store.save(told, by="nobody") == saved
+            wanted = attrs.evolve(wanted, **change)
+            saved = attrs.evolve(saved, version=number, changed=clock.now, changed_by=f"by {number}", **change)
+            assert store.save(wanted, expected=number - 1, by=f"by {number}") == saved
+            assert store.configuration(mailbox) == saved
+
+    def test_secrets_are_sealed_anew_without_a_trace(
+        self, store: Store, mailbox: MailboxId, clock: ManualClock
+    ) -> None:
+        saved = store.save(
+            Configuration(id=mailbox, name="one", document={"a": 1}, secrets={"password": "old"}), by="me"
+        )
         clock.pass_time(10)
-        assert store.save(Configuration(id=mailbox, name="one", document={"active": True})) == first
-        second = store.save(Configuration(id=mailbox, name="one", document={"active": False}), expected=1)
-        assert (second.version, second.created, second.changed) == (2, NOW, NOW + timedelta(seconds=10))
-        third = store.save(Configuration(id=mailbox, name="two", document={"active": False}))
-        assert third.version == second.version + 1
+        store.reseal(mailbox, {"password": "new"}, expected=1)
+        resealed = attrs.evolve(saved, secrets={"password": "new"})
+        assert store.configuration(mailbox) == resealed
+        for missing, expected in ((mailbox, 0), (mailbox, 2), (some_mailbox(), 1), (some_mailbox(), 0)):
+            with pytest.raises(StaleVersion):
+                store.reseal(missing, {"password": "newer"}, expected=expected)
+        assert list(store.configurations()) == [resealed]
+        assert store.save(attrs.evolve(resealed, document={"a": 2}), expected=1).version == resealed.version + 1
+
+    def test_two_mailboxes_may_have_one_name(self, store: Store) -> None:
+        for _ in range(2):
+            store.save(Configuration(id=some_mailbox(), name="one", document={}), expected=0)
+        ids = [each.id for each in store.configurations()]
+        assert ids == sorted(ids)
+        assert [each.mailbox for each in store.infos()] == ids
+
+    @pytest.mark.parametrize("expected", [None, 0])
+    def test_only_one_of_many_threads_creates_a_configuration(
+        self, store: Store, mailbox: MailboxId, expected: int | None
+    ) -> None:
+        def create(number: int) -> Configuration | None:
+            try:
+                return store.save(Configuration(id=mailbox, name="one", document={"n": number}), expected=expected)
+            except StaleVersion:
+                return None
+
+        with ThreadPoolExecutor(8) as threads:
+            saved = [each for each in threads.map(create, range(8)) if each is not None]
+        versions = sorted(each.version for each in saved)
+        assert versions == ([1] if expected == 0 else list(range(1, 9)))
+        assert store.configuration(mailbox) == max(saved, key=lambda each: each.version)
 
     def test_a_version_that_is_not_there_is_stale_and_changes_nothing(self, store: Store, mailbox: MailboxId) -> None:
         wanted = Configuration(id=mailbox, name="one", document={})

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import RLock
+from typing import Any, TypeVar
 
 import attrs
 
-from maildaemon_core.errors import InvalidOptions, LeaseLost, PathsTaken, Problem, StaleVersion
+from maildaemon_core.access import ApiKey
+from maildaemon_core.errors import KeyExists, LeaseLost, PathsTaken, StaleVersion
 from maildaemon_core.message import FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo, SweepReport, SweepState
 from maildaemon_core.ports import Configuration, FolderState, Holder
-from maildaemon_core.progress import Entry, EntryId, Role, Stage
+from maildaemon_core.progress import Entry, EntryId, Outcome, Role, Stage
 from maildaemon_core.testing.faults import Fuse
 
 Slot = tuple[EntryId, Role, int]
+T = TypeVar("T")
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @attrs.define
@@ -44,24 +50,38 @@ class MemoryStore:
         self._refs: dict[tuple[MailboxId, MessageRef], EntryId] = {}
         self._paths: dict[tuple[str, str], Slot] = {}
         self._last_id = 0
+        self._thinned: set[EntryId] = set()
+        self._keys: dict[str, ApiKey] = {}
 
-    def save(self, configuration: Configuration, *, expected: int | None = None) -> Configuration:
+    def save(self, configuration: Configuration, *, expected: int | None = None, by: str = "") -> Configuration:
+        configuration, by = _storable(configuration), _storable(by)
         with self._lock:
             before = self._configurations.get(configuration.id)
             version = before.version if before else 0
-            if any(c.name == configuration.name and c.id != configuration.id for c in self._configurations.values()):
-                raise InvalidOptions([Problem(path="$.name", message=f"{configuration.name!r} is another mailbox's")])
             if expected is not None and expected != version:
                 raise StaleVersion(
                     f"{configuration.name} is at version {version}, not {expected}", remedy="read it again"
                 )
-            if before and (before.name, before.document) == (configuration.name, configuration.document):
+            if before and _content(before) == _content(configuration):
                 return before
             now = self._clock()
-            created = before.created if before else now
-            saved = attrs.evolve(configuration, version=version + 1, created=created, changed=now)
+            saved = attrs.evolve(
+                configuration,
+                version=version + 1,
+                created=before.created if before else now,
+                changed=now,
+                created_by=before.created_by if before else by,
+                changed_by=by,
+            )
             self._configurations[configuration.id] = saved
             return saved
+
+    def reseal(self, mailbox: MailboxId, secrets: Mapping[str, str], *, expected: int) -> None:
+        with self._lock:
+            before = self._configurations.get(mailbox)
+            if before is None or before.version != expected:
+                raise StaleVersion(f"{mailbox} is not at version {expected}", remedy="read it again")
+            self._configurations[mailbox] = attrs.evolve(before, secrets=_storable(dict(secrets)))
 
     def configuration(self, mailbox: MailboxId) -> Configuration | None:
         with self._lock:
@@ -69,7 +89,7 @@ class MemoryStore:
 
     def configurations(self) -> Sequence[Configuration]:
         with self._lock:
-            return sorted(self._configurations.values(), key=lambda configuration: configuration.name)
+            return sorted(self._configurations.values(), key=lambda each: (each.name, each.id))
 
     def drop(self, mailbox: MailboxId, *, forget: bool = False) -> None:
         with self._lock:
@@ -94,7 +114,7 @@ class MemoryStore:
             if present is not None and (over is None or (over.owner, over.token) != (present.owner, present.token)):
                 return None
             held.token += 1
-            held.owner, held.until = owner, now + timedelta(seconds=seconds)
+            held.owner, held.until = _storable(owner), now + timedelta(seconds=seconds)
             return MemoryLease(self, mailbox, held.token)
 
     def holder(self, mailbox: MailboxId) -> Holder | None:
@@ -109,10 +129,64 @@ class MemoryStore:
             found = [
                 entry
                 for id_, entry in sorted(self._entries.items(), reverse=True)
-                if (query.before is None or id_ < query.before) and query.matches(entry)
+                if (query.before is None or id_ < query.before) and id_ not in self._thinned and query.matches(entry)
             ]
-        page = tuple(found[: query.limit])
+        page = tuple(found[: max(query.limit, 1)])
         return EntryPage(entries=page, next=page[-1].id if len(found) > len(page) else None)
+
+    def entry(self, number: EntryId) -> Entry | None:
+        with self._lock:
+            return None if number in self._thinned else self._entries.get(number)
+
+    def dismiss(self, number: EntryId) -> Entry | None:
+        with self._lock:
+            entry = self.entry(number)
+            if entry is not None and entry.outcome is not Outcome.PENDING:
+                entry = self._entries[number] = attrs.evolve(entry, dismissed=True)
+            return entry
+
+    def thin(self, outcome: Outcome, before: datetime, *, limit: int) -> int:
+        with self._lock:
+            old = [
+                id_
+                for id_, entry in sorted(self._entries.items())
+                if id_ not in self._thinned
+                and not entry.open
+                and entry.outcome is outcome
+                and entry.first_seen < before
+            ][:limit]
+            for id_ in old:
+                self._entries[id_] = _thinned(self._entries[id_])
+            self._thinned.update(old)
+            return len(old)
+
+    def keys(self) -> Sequence[ApiKey]:
+        with self._lock:
+            return sorted(self._keys.values(), key=lambda key: (key.created, key.prefix))
+
+    def key(self, prefix: str) -> ApiKey | None:
+        with self._lock:
+            return self._keys.get(prefix)
+
+    def add_key(self, key: ApiKey) -> None:
+        with self._lock:
+            if key.prefix in self._keys or any(k.name == key.name and not k.revoked for k in self._keys.values()):
+                raise KeyExists(f"there is a key {key.name!r} already", remedy="revoke it first, or take another name")
+            self._keys[key.prefix] = key
+
+    def revoke_key(self, prefix: str, at: datetime) -> bool:
+        with self._lock:
+            key = self._keys.get(prefix)
+            if key is None or key.revoked:
+                return False
+            self._keys[prefix] = attrs.evolve(key, revoked=at)
+            return True
+
+    def key_used(self, prefix: str, at: datetime) -> None:
+        with self._lock:
+            key = self._keys.get(prefix)
+            if key is not None and (key.last_used is None or key.last_used < at):
+                self._keys[prefix] = attrs.evolve(key, last_used=at)
 
     def infos(self) -> Sequence[MailboxInfo]:
         with self._lock:
@@ -137,7 +211,7 @@ class MemoryStore:
             mailbox=configuration.id,
             name=configuration.name,
             address=document.get("mailbox") or document.get("username") or configuration.name,
-            active=bool(document.get("active", True)),
+            active=document.get("active") is not False,
             report=held.report,
             last_success=held.last_success,
             failing_since=held.failing_since,
@@ -165,22 +239,24 @@ class MemoryLease:
 
     def folder(self, folder: FolderRef) -> FolderState | None:
         with self._store._lock:
-            return self._store._folders.get((self._mailbox, folder))
+            return self._store._folders.get((self._mailbox, _storable(folder)))
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Entry]:
         prints = {identity.fingerprint for identity in identities}
-        strong = {identity.strong for identity in identities if identity.strong}
+        strong = {_storable(identity.strong) for identity in identities if identity.strong}
         return [e for e in self._mine() if e.identity.fingerprint in prints or e.identity.strong in strong]
 
     def at(self, refs: Sequence[MessageRef]) -> Sequence[Entry]:
-        wanted = set(refs)
+        wanted = set(_storable(tuple(refs)))
         return [entry for entry in self._mine() if entry.ref in wanted]
 
     def open_in(self, folder: FolderRef) -> Sequence[Entry]:
-        return [entry for entry in self._mine() if entry.open and entry.ref.folder == folder]
+        here = _storable(folder)
+        return [entry for entry in self._mine() if entry.open and entry.ref.folder == here]
 
     def admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> Sequence[Entry]:
         store = self._store
+        folder, entries = _storable(folder), _storable(tuple(entries))
         store.fuse.tick("store.admit")
         new: list[Entry] = []
         with store._lock:
@@ -191,10 +267,10 @@ class MemoryLease:
             for entry in entries:
                 if entry.id is None and (entry.mailbox, entry.ref) not in store._refs:
                     store._last_id += 1
-                    new.append(attrs.evolve(entry, id=EntryId(store._last_id)))
+                    new.append(attrs.evolve(entry, id=EntryId(store._last_id), dismissed=False))
                     self._write(new[-1:])
             self._reserve(new)
-            store._folders[(self._mailbox, folder)] = state
+            store._folders[(self._mailbox, folder)] = _storable(state)
         store.fuse.tick("store.admitted")
         return new
 
@@ -214,8 +290,12 @@ class MemoryLease:
     def in_hand(self) -> Sequence[Entry]:
         return [entry for entry in self._mine() if entry.in_hand]
 
+    def dismissed(self) -> Sequence[Entry]:
+        return [entry for entry in self._mine() if entry.dismissed and entry.open and entry.outcome is Outcome.FAILED]
+
     def record(self, entries: Sequence[Entry]) -> None:
         self._store.fuse.tick("store.record")
+        entries = _storable(tuple(entries))
         with self._store._lock:
             self._check()
             self._reserve(entries)
@@ -233,7 +313,7 @@ class MemoryLease:
             held.until, held.owner, held.next_due = None, "", next_due or held.next_due
             held.token += 1  # so that what this lease still wants to write is void
             if report is not None:
-                held.report = report
+                held.report = _storable(report)
                 if report.state is SweepState.DONE:
                     held.last_success, held.failing_since = report.ended, None
                 else:
@@ -270,8 +350,51 @@ class MemoryLease:
             if before is not None:
                 self._store._refs.pop((before.mailbox, before.ref), None)
         for entry in entries:
-            self._store._entries[_id(entry)] = entry
+            there = self._store._entries.get(_id(entry))
+            if there is None or there.outcome is not entry.outcome:
+                self._store._thinned.discard(_id(entry))
+                kept = attrs.evolve(entry, dismissed=False)
+            else:
+                kept = attrs.evolve(entry, dismissed=there.dismissed)
+            self._store._entries[_id(entry)] = kept
             self._store._refs[(entry.mailbox, entry.ref)] = _id(entry)
+
+
+def _content(configuration: Configuration) -> tuple[object, ...]:
+    return configuration.name, configuration.document, configuration.secrets
+
+
+def _thinned(entry: Entry) -> Entry:
+    bare = tuple(attrs.evolve(artifact, name=None) for artifact in entry.artifacts)
+    return attrs.evolve(
+        entry, sender="", subject="", message_id="", reason="", defects=(), dismissed=False, artifacts=bare
+    )
+
+
+def _storable(value: T) -> T:
+    """The same with every text in it as the port gives it back."""
+    clean: T = _clean(value)
+    return clean
+
+
+def _clean(value: Any) -> Any:
+    if type(value) is str:
+        return value if value.isascii() and "\0" not in value else _UNSTORABLE.sub("\ufffd", value)
+    if type(value) is tuple:
+        return tuple([_clean(each) for each in value])
+    if isinstance(value, list):
+        return [_clean(each) for each in value]
+    if isinstance(value, Mapping):
+        return {_clean(name): _clean(each) for name, each in value.items()}
+    if not attrs.has(type(value)):
+        return value
+    changes = {}
+    for field in attrs.fields(type(value)):
+        before = getattr(value, field.name)
+        after = _clean(before)
+        if after != before:
+            changes[field.name] = after
+    return attrs.evolve(value, **changes) if changes else value
 
 
 def _id(entry: Entry) -> EntryId:

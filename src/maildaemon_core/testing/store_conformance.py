@@ -9,7 +9,7 @@ Example::
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import attrs
 import pytest
@@ -18,52 +18,27 @@ from hypothesis import strategies as st
 
 from maildaemon_core.errors import PathsTaken, Trouble
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
-from maildaemon_core.monitoring import EntryQuery
+from maildaemon_core.monitoring import SweepState
 from maildaemon_core.ports import Configuration, FolderState, Lease, Store
 from maildaemon_core.progress import Entry, EntryId, Outcome, Rebound, Receipt, Stage, advance
 from maildaemon_core.testing.entry_strategies import entries
+from maildaemon_core.testing.history_conformance import SENT, HistoryConformance, leased_again, shown
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,
     STATE,
-    LeaseConformance,
     any_store,
     everything,
     file,
     leased,
     mail,
+    report,
     some_mailbox,
 )
 
-SENT = FolderRef("Gesendet/Ältere")
 
-QUERIES = (
-    EntryQuery(outcome=Outcome.FAILED),
-    EntryQuery(outcome=Outcome.SKIPPED),
-    EntryQuery(outcome=Outcome.PENDING, folder=SENT),
-    EntryQuery(outcome=Outcome.STORED, folder=INBOX),
-    EntryQuery(outcome=Outcome.STORED, sender="BÜRO@"),
-    EntryQuery(outcome=Outcome.STORED, subject="STRASSE 1"),
-    EntryQuery(outcome=Outcome.STORED, subject="100%_"),
-    EntryQuery(outcome=Outcome.STORED, subject="%"),
-    EntryQuery(outcome=Outcome.STORED, subject=""),
-    EntryQuery(outcome=Outcome.STORED, subject="nul\0and"),
-    EntryQuery(outcome=Outcome.STORED, subject="nul\ufffdand"),
-    EntryQuery(outcome=Outcome.STORED, subject="straße" * 20_000),
-    EntryQuery(outcome=Outcome.FAILED, error="LoginRefused"),
-    EntryQuery(outcome=Outcome.FAILED, error="loginrefused"),
-    EntryQuery(outcome=Outcome.STORED, received_from=NOW + timedelta(minutes=8)),
-    EntryQuery(outcome=Outcome.STORED, received_to=NOW + timedelta(minutes=8)),
-    EntryQuery(outcome=Outcome.STORED, sender="büro", subject="nothing like it"),
-)
-
-
-class StoreConformance(LeaseConformance):
-    """The ledger: entries, cursors, reserved paths, and what people see of them.  Leases are checked besides."""
-
-    @pytest.fixture
-    def lease(self, store: Store, mailbox: MailboxId) -> Lease:
-        return leased(store, mailbox)
+class StoreConformance(HistoryConformance):
+    """The ledger: entries, cursors, reserved paths.  Leases, and what people see, are checked besides."""
 
     # --------------------------------------------------------------------------------------------------- admission
 
@@ -269,76 +244,46 @@ class StoreConformance(LeaseConformance):
         assert list(lease.at([attrs.evolve(one.ref, uidvalidity="another")])) == []
         assert list(lease.at([])) == []
 
-    def test_people_find_entries(self, store: Store, lease: Lease, mailbox: MailboxId) -> None:
-        subjects = ["Große Straße 1", "große strasse 2", "100%_ sure", "100 % sure", "nul\0and more", "İstanbul"]
-        senders = ["büro@firma.de", "BÜRO@firma.de", "a_b@firma.de"]
-        refused = Trouble(error="LoginRefused", message="no")
-        stages = [Stage.SETTLED, Stage.STORED, Stage.SETTLED, Stage.GIVEN_UP, Stage.SKIPPED, Stage.FOUND]
-        other = some_mailbox()
-        for each in (lease, leased(store, other)):
-            each.admit(
-                INBOX,
-                [
-                    mail(
-                        each.mailbox,
-                        at,
-                        ref=MessageRef(SENT if at % 5 == 0 else INBOX, "7", str(at)),
-                        subject=subjects[at % 6],
-                        sender=senders[at % 3],
-                        stage=stages[at * 7 % 11 % 6],
-                        trouble=refused if at % 4 == 0 else None,
-                    )
-                    for at in range(36)
-                ],
-                STATE,
-            )
-        both = [*everything(lease), *everything(leased_again(store, other))]
-        newest_first = sorted(both, key=lambda entry: -(entry.id or 0))
-        for query in QUERIES:
-            wanted = [entry for entry in newest_first if query.matches(entry)]
-            assert list(store.entries(attrs.evolve(query, limit=1000)).entries) == wanted, query
-            mine = [entry for entry in wanted if entry.mailbox == mailbox]
-            assert list(store.entries(attrs.evolve(query, limit=1000, mailbox=mailbox)).entries) == mine, query
+    # ---------------------------------------------------------------------------------------------------------- texts
 
-    def test_pages_go_from_the_newest_and_stay_as_they_are_under_writes(
-        self, store: Store, lease: Lease, mailbox: MailboxId
+    @pytest.mark.parametrize("wild", ["a\udc80b", "a\0b"])
+    def test_text_that_not_every_database_takes_is_replaced_instead_of_failing_the_mail(
+        self, store: Store, mailbox: MailboxId, wild: str
     ) -> None:
-        found = lease.admit(INBOX, [mail(mailbox, number) for number in range(9)], STATE)
-        query = EntryQuery(outcome=Outcome.PENDING, limit=4)
-        first = store.entries(query)
-        lease.admit(INBOX, [mail(mailbox, 100)], STATE)
-        lease.record([attrs.evolve(found[8], stage=Stage.SETTLED)])
-        second = store.entries(attrs.evolve(query, before=first.next))
-        third = store.entries(attrs.evolve(query, before=second.next))
-        shown = [entry for page in (first, second, third) for entry in page.entries]
-        assert shown == list(reversed(found))
-        assert [len(page.entries) for page in (first, second, third)] == [4, 4, 1]
-        assert third.next is None
-        assert store.entries(attrs.evolve(query, limit=8, before=found[8].id)).next is None
-        assert store.entries(attrs.evolve(query, before=found[0].id)).entries == ()
-
-    def test_the_backlog_is_what_is_open_in_each_folder(self, store: Store, lease: Lease, mailbox: MailboxId) -> None:
-        store.save(Configuration(id=mailbox, name="one", document={"mailbox": "a@example.com", "username": "b"}))
-        idle = some_mailbox()
-        store.save(Configuration(id=idle, name="two", document={"active": True}))
-        lease.admit(
-            INBOX,
-            [
-                *(mail(mailbox, number) for number in range(3)),
-                mail(mailbox, 4, due_at=None, stage=Stage.SETTLED),
-                mail(mailbox, 5, ref=MessageRef(SENT, "7", "5"), due_at=datetime(9000, 1, 1, tzinfo=UTC)),
-            ],
-            STATE,
-        )
-        one, two = store.infos()
-        assert (one.mailbox, one.address, one.active, one.held_by) == (mailbox, "a@example.com", True, "worker")
-        assert dict(one.backlog) == {INBOX: 3, SENT: 1}
-        assert (two.mailbox, two.address, two.held_by, dict(two.backlog)) == (idle, "two", None, {})
-        assert (two.report, two.last_success, two.failing_since, two.next_due) == (None, None, None, None)
-
-
-def leased_again(store: Store, mailbox: MailboxId) -> Lease:
-    """A lease taken over from whoever has it."""
-    lease = store.lease(mailbox, 60, owner="heir", over=store.holder(mailbox))
-    assert lease is not None
-    return lease
+        good = "a\ufffdb"
+        document = {"folders": [wild], wild: {"x": wild}}
+        store.save(Configuration(id=mailbox, name=wild, document=document, secrets={"password": wild}), by=wild)
+        (saved,) = store.configurations()
+        assert (saved.name, saved.created_by, saved.changed_by) == (good, good, good)
+        assert (saved.document, saved.secrets) == ({"folders": [good], good: {"x": good}}, {"password": good})
+        store.reseal(mailbox, {"password": f"{wild} again"}, expected=1)
+        assert store.configuration(mailbox) == attrs.evolve(saved, secrets={"password": f"{good} again"})
+        lease = leased(store, mailbox, owner=wild)
+        (info,) = store.infos()
+        assert info.held_by == good
+        folder = FolderRef(wild)
+        trouble, said = (Trouble(error=text, message=text, remedy=text) for text in (wild, good))
+        texts = {"sender": wild, "subject": wild, "message_id": wild, "reason": wild, "defects": (wild,)}
+        ref = MessageRef(folder, "7", wild)
+        given = mail(mailbox, 1, ref=ref, identity=Identity("f", wild), trouble=trouble, stage=Stage.WAITING, **texts)
+        (entry,) = lease.admit(folder, [given], FolderState(cursor=Cursor(wild)))
+        assert lease.admit(folder, [given], STATE) == []
+        assert lease.folder(folder) == STATE
+        planned = attrs.evolve(entry, artifacts=(file(f"{wild}.eml", name=wild),))
+        for _ in range(2):
+            lease.record([planned])
+        heir = leased_again(store, mailbox)
+        for found in (heir.open_in(folder), heir.at([ref]), heir.known([Identity("x", wild)]), everything(heir)):
+            (clean,) = found
+            assert clean.ref == MessageRef(FolderRef(good), "7", good)
+            assert clean.identity.strong == good
+            assert clean.trouble == said
+            assert {name: getattr(clean, name) for name in texts} == {**dict.fromkeys(texts, good), "defects": (good,)}
+            assert [(artifact.path, artifact.name) for artifact in clean.artifacts] == [(f"{good}.eml", good)]
+        assert [each.id for each in shown(store, Outcome.FAILED, error=good)] == [entry.id]
+        heir.give_back(NOW, attrs.evolve(report(mailbox, SweepState.FAILED, NOW), server=wild, trouble=trouble))
+        (info,) = store.infos()
+        assert info.report is not None
+        assert (info.report.server, info.report.trouble) == (good, said)
+        nobody = MailboxId(f"nobody {wild}")
+        assert (store.configuration(nobody), store.holder(nobody)) == (None, None)

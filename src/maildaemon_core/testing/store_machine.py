@@ -42,7 +42,7 @@ class _Refused:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Two mailboxes of a store that may hold others; every example has mailboxes and places of its own."""
+    """Two mailboxes of a store in which nobody else has entries; every example has mailboxes and places of its own."""
 
     clock = ManualClock()
 
@@ -111,6 +111,9 @@ class StoreMachine(RuleBasedStateMachine):
             mail(
                 mailbox,
                 uid,
+                first_seen=self.clock.now,
+                subject=f"mail {uid}",
+                reason="found",
                 ref=MessageRef(folder, "7", str(uid)),
                 identity=Identity(str(uid % 5), str(uid % 3) if uid % 3 else None),
             )
@@ -167,14 +170,43 @@ class StoreMachine(RuleBasedStateMachine):
         theirs = _outcome(leases[1], lambda lease: lease.record(self.translated(list(changed.values()))))
         assert ours == theirs
 
-    @rule(mailbox=st.integers(0, 1), active=st.booleans(), expected=st.sampled_from([None, 0, 1, 2]))
-    def save(self, mailbox: int, active: bool, expected: int | None) -> None:
+    @rule(number=_some)
+    def dismiss(self, number: int) -> None:
+        entries = self.twin.all()
+        if entries:
+            entry = entries[number % len(entries)].id
+            assert entry is not None
+            self.same(self.twin.dismiss(entry), self.store.dismiss(self.number_of(entry)))
+
+    @rule(outcome=st.sampled_from(Outcome), age=st.integers(0, 7200), limit=st.integers(1, 3))
+    def thin(self, outcome: Outcome, age: int, limit: int) -> None:
+        before = self.clock.now - timedelta(seconds=age)
+        assert self.twin.thin(outcome, before, limit=limit) == self.store.thin(outcome, before, limit=limit)
+
+    @rule(
+        mailbox=st.integers(0, 1),
+        active=st.booleans(),
+        secret=st.sampled_from(["a", "b"]),
+        expected=st.sampled_from([None, 0, 1, 2]),
+        by=st.sampled_from(["", "one", "two"]),
+    )
+    def save(self, *, mailbox: int, active: bool, secret: str, expected: int | None, by: str) -> None:
         name = self.mailboxes[mailbox]
-        wanted = Configuration(id=name, name=name, document={"active": active})
+        wanted = Configuration(id=name, name="one", document={"active": active}, secrets={"password": secret})
         saved = [
-            _outcome(store, lambda store: store.save(wanted, expected=expected)) for store in (self.twin, self.store)
+            _outcome(store, lambda store: store.save(wanted, expected=expected, by=by))
+            for store in (self.twin, self.store)
         ]
         assert saved[0] == saved[1]
+
+    @rule(mailbox=st.integers(0, 1), secret=st.sampled_from(["a", "b"]), expected=st.integers(0, 3))
+    def reseal(self, mailbox: int, secret: str, expected: int) -> None:
+        name, secrets = self.mailboxes[mailbox], {"password": secret}
+        done = [
+            _outcome(store, lambda store: store.reseal(name, secrets, expected=expected))
+            for store in (self.twin, self.store)
+        ]
+        assert done[0] == done[1]
 
     @rule(mailbox=st.integers(0, 1))
     def drop(self, mailbox: int) -> None:
@@ -199,12 +231,17 @@ class StoreMachine(RuleBasedStateMachine):
                 assert leases[0].folder(folder) == leases[1].folder(folder)
             for outcome in Outcome:
                 self.pages_are_alike(EntryQuery(outcome=outcome, mailbox=mailbox, limit=3))
+                self.pages_are_alike(EntryQuery(outcome=outcome, mailbox=mailbox, dismissed=True))
             self.pages_are_alike(EntryQuery(outcome=Outcome.FAILED, mailbox=mailbox, error="SpoolFull"))
             assert self.twin.configuration(mailbox) == self.store.configuration(mailbox)
             holders = [store.holder(mailbox) for store in (self.twin, self.store)]
             assert [holder and (holder.owner, holder.until) for holder in holders[:1]] == [
                 holder and (holder.owner, holder.until) for holder in holders[1:]
             ]
+        for entry in self.twin.all():
+            assert entry.id is not None
+            shown = self.twin.entry(entry.id)
+            self.same(shown, self.store.entry(self.number_of(entry.id)))
         infos = [{info.mailbox: info for info in store.infos()} for store in (self.twin, self.store)]
         assert [infos[0].get(mailbox) for mailbox in self.mailboxes] == [
             infos[1].get(mailbox) for mailbox in self.mailboxes
@@ -225,6 +262,15 @@ class StoreMachine(RuleBasedStateMachine):
         ours, theirs = (_outcome(lease, call) for lease in leases)
         assert ours == theirs
 
+    def same(self, ours: Entry | None, theirs: Entry | None) -> None:
+        assert (None if ours is None else self.translated([ours])[0]) == theirs
+
+    def number_of(self, entry: EntryId) -> EntryId:
+        """The store's number of an entry of the twin."""
+        number = self.numbers[entry]
+        assert number is not None
+        return number
+
     def translated(self, entries: Sequence[Entry]) -> list[Entry]:
         """The twin's entries under the store's numbers."""
         return [attrs.evolve(entry, id=self.numbers[entry.id]) for entry in entries]
@@ -234,6 +280,11 @@ _QUESTIONS: tuple[Callable[[Lease, ManualClock], Sequence[Entry]], ...] = (
     lambda lease, clock: lease.due({Stage.FOUND, Stage.WAITING, Stage.STORED}, clock.now, limit=4),
     lambda lease, clock: lease.due(set(Stage), clock.now + timedelta(days=1), limit=100),
     lambda lease, clock: lease.in_hand(),
+    lambda lease, clock: lease.dismissed(),
+    lambda lease, clock: sorted(
+        lease.at([MessageRef(folder, "7", str(uid)) for folder in FOLDERS for uid in range(10)]),
+        key=lambda entry: entry.id or 0,
+    ),
     lambda lease, clock: sorted(lease.known([Identity("1", "2"), Identity("4")]), key=lambda entry: entry.id or 0),
 )
 

@@ -1,14 +1,15 @@
 """A state machine over the whole way of a mail, on memory twins.
 
 Mails arrive, vanish and are renumbered; a consumer takes each file as soon as it sees it; somebody else's file is in
-the way; sweeps crash or falter at any place; a worker sleeps through its lease while another one works; options change.
+the way; sweeps crash or falter at any place; a worker sleeps through its lease while another one works; options change;
+a person dismisses failures, or has them tried again.
 Then comes calm.  It asks: nothing lost, nothing doubled, nothing tidied before it is stored, all comes to rest.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -30,7 +31,7 @@ from maildaemon_core.message import MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
 from maildaemon_core.ports import Configuration, Store
-from maildaemon_core.progress import Outcome
+from maildaemon_core.progress import STEPS, Again, Entry, Outcome, Stage, advance
 from maildaemon_core.schedule import LONGEST_WAIT
 from maildaemon_core.testing.faults import PLACES, Crash, Fuse
 from maildaemon_core.testing.inline import Inline
@@ -225,6 +226,32 @@ class SweepMachine(RuleBasedStateMachine):
         self._sweep()
         self.fuse.hook = None
 
+    @precondition(lambda self: self._failed())
+    @rule(data=st.data())
+    def a_person_dismisses_a_failure(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from([entry.id for entry in self._failed()]))
+        assert number is not None
+        entry = self.store.dismiss(number)
+        assert entry is not None
+        assert entry.dismissed, "what failed can be dismissed"
+
+    @rule()
+    def a_person_has_everything_tried_again(self) -> None:
+        """But for what may have been delivered: whoever has that tried again has looked whether it was."""
+        try:
+            lease = self.store.lease(MAILBOX, LEASE_SECONDS, owner="a person")
+        except (Crash, StoreUnavailable):
+            return
+        if lease is None:
+            return
+        again = [
+            advance(entry, Again(), self.now)
+            for entry in self._failed(dismissed=True)
+            if Again in STEPS[entry.stage] and entry.stage is not Stage.UNCONFIRMED
+        ]
+        lease.record(again)
+        lease.give_back(self.now)
+
     @rule(minutes=st.integers(1, 300))
     def time_passes(self, minutes: int) -> None:
         self.now += timedelta(minutes=minutes)
@@ -277,6 +304,8 @@ class SweepMachine(RuleBasedStateMachine):
         if not hasattr(self, "places"):
             return
         self.fuse.disarm()
+        self._nothing_is_tried_again_by_itself()
+        self.a_person_has_everything_tried_again()
         report = None
         for _ in range(self.calm_rounds):
             self.now += 2 * LONGEST_WAIT
@@ -285,7 +314,7 @@ class SweepMachine(RuleBasedStateMachine):
         assert report.state is SweepState.DONE, report
         assert not report.counts.pending, report
         assert not any(self.store.infos()[0].backlog.values()), self.store.infos()
-        failed = self.store.entries(EntryQuery(outcome=Outcome.FAILED)).entries
+        failed = self._failed(dismissed=True)
         assert not failed, failed
         for raw, mail in self.planted.items():
             for place in self.places:
@@ -306,6 +335,21 @@ class SweepMachine(RuleBasedStateMachine):
         mail = self.planted.setdefault(raw, Planted(wanted=wanted))
         mail.copies += 1
         self.refs[ref] = raw
+
+    def _nothing_is_tried_again_by_itself(self) -> None:
+        """What is dismissed comes to rest as it is, unless it was staged and turns out to have been delivered."""
+        dismissed = [entry for entry in self._failed(dismissed=True) if entry.dismissed]
+        self.now += 2 * LONGEST_WAIT
+        self._sweep()
+        failed = {entry.id: entry for entry in self._failed(dismissed=True)}
+        for entry in dismissed:
+            now = failed.get(entry.id)
+            assert now is not None or entry.stage is Stage.PLANNED, f"dismissed, and tried again: {entry}"
+            assert now is None or not now.open, f"dismissed, and still to be tried again: {now}"
+
+    def _failed(self, *, dismissed: bool = False) -> Sequence[Entry]:
+        query = EntryQuery(outcome=Outcome.FAILED, dismissed=dismissed, limit=1000)
+        return self.store.entries(query).entries
 
     def _on_server(self) -> dict[MessageRef, bytes]:
         return {
