@@ -14,7 +14,10 @@ from typing import Any
 
 import attrs
 
-from tests.proofs.runner import READY
+from maildaemon_core.engine.daemon import open_store
+from maildaemon_core.monitoring import EntryQuery
+from maildaemon_core.progress import Entry, Outcome
+from tests.proofs.runner import READY, store_of
 from tests.proofs.samples import WANTED, Print, Sample, print_of
 from tests.servers.dovecot import Dovecot
 
@@ -26,6 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 RUNNER = (sys.executable, "-m", "tests.proofs.runner")
 COMMAND_LINE = (sys.executable, "-m", "maildaemon_http.cli", "run", "--once", "--json")
+
+STORE = """\
+[store]
+url = "{url}"
+options = {{ {options} }}
+
+"""
 
 CONFIGURATION = """\
 [[mailboxes]]
@@ -53,6 +63,12 @@ class Run:
     seconds: float
 
     @property
+    def document(self) -> dict[str, Any]:
+        """The command line's document."""
+        document: dict[str, Any] = json.loads(self.output)
+        return document
+
+    @property
     def answer(self) -> dict[str, Any]:
         """The runner's document."""
         lines = self.output.splitlines()
@@ -64,18 +80,30 @@ class Run:
 class Box:
     """``home`` is a folder for the configuration, the store and the target.  ``port`` is that of something in between.
 
-    ``stall``: seconds of silence after which the connection is given up.
+    ``stall``: seconds of silence after which the connection is given up.  ``store``: the URL of one elsewhere, and
+    ``answer`` the seconds of silence after which a database server is given up.
     """
 
     def __init__(
-        self, server: Dovecot, user: str, home: Path, *, delete: bool, port: int | None = None, stall: int = 60
+        self,
+        server: Dovecot,
+        user: str,
+        home: Path,
+        *,
+        delete: bool,
+        port: int | None = None,
+        stall: int = 60,
+        store: str | None = None,
+        answer: int | None = None,
     ) -> None:
         self.server = server
         self.user = user
         self.target = home / "target"
         self.configuration = home / "maildaemon.toml"
+        self.configuration.touch(mode=0o600)
         self.configuration.write_text(
-            CONFIGURATION.format(
+            (STORE.format(url=store, options=f"answerSeconds = {answer}" if answer else "") if store else "")
+            + CONFIGURATION.format(
                 port=server.imaps if port is None else port,
                 user=user,
                 password=server.password,
@@ -95,6 +123,11 @@ class Box:
         for mail in mails:
             self.known.update(mail.files)  # before it lies there: whoever watches may see its files at once
             self._mails[self.server.deliver(self.user, mail.raw).name] = mail.files
+
+    @property
+    def store(self) -> str:
+        """The URL of the store."""
+        return store_of(self.configuration)[0]
 
     # ---- what is to be, and what is ----
 
@@ -142,40 +175,75 @@ class Box:
         """What is left of work in progress: nothing, once a run has come to its end."""
         return sorted((self.target / STAGING).rglob("*"))
 
+    def entries(self, outcome: Outcome) -> list[Entry]:
+        """What the ledger says, all of it."""
+        store = open_store(self.store)
+        try:
+            return list(store.entries(EntryQuery(outcome=outcome, limit=1_000_000)).entries)
+        finally:
+            store.close()
+
+    def committed(self) -> Counter[Print]:
+        """The files of every mail that is stored, as the ledger says."""
+        return Counter(
+            (artifact.size, artifact.sha256) for entry in self.entries(Outcome.STORED) for artifact in entry.artifacts
+        )
+
     # ---- processes ----
+
+    def begin(self, *more: str, command: Sequence[str] = RUNNER) -> Running:
+        """A run that goes on while other things happen.  End it, or have it killed."""
+        return Running([*command, str(self.configuration), *more], self.configuration.parent)
 
     def run(self, *more: str, command: Sequence[str] = RUNNER) -> Run:
         """A run to its end."""
-        began = time.monotonic()
-        done = subprocess.run(
-            [*command, str(self.configuration), *more],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            timeout=PATIENCE,
-            check=False,
-        )
-        return Run(exit_code=done.returncode, output=done.stdout, errors=done.stderr, seconds=time.monotonic() - began)
+        return self.begin(*more, command=command).end()
 
     def run_and_kill(self, moment: float, *, command: Sequence[str] = RUNNER) -> bool:
         """Kills a run after so many seconds (of the runner: after it was ready); False if it had ended before that."""
-        child = subprocess.Popen(
-            [*command, str(self.configuration)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-        )
-        assert child.stdout is not None
-        with child.stdout:
-            if command is RUNNER:
-                assert child.stdout.readline().decode().strip() == READY
-            time.sleep(moment)
-            alive = child.poll() is None
-            child.kill()  # does nothing if it has ended
-            child.wait()
+        running = self.begin(command=command)
+        if command is RUNNER:
+            running.wait_until_ready()
+        time.sleep(moment)
+        return running.kill()
+
+
+class Running:
+    """A run as a process of its own, its output in files."""
+
+    def __init__(self, command: Sequence[str], folder: Path) -> None:
+        self._output, self._errors = folder / "run.out", folder / "run.err"
+        self._began = time.monotonic()
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd=ROOT)
+
+    def wait_until_ready(self) -> None:
+        """Of the runner: until it has loaded everything."""
+        deadline = time.monotonic() + PATIENCE
+        while not self._output.read_text().startswith(f"{READY}\n"):
+            assert self._child.poll() is None, self._errors.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def kill(self) -> bool:
+        """Ends it by SIGKILL; False if it had ended before that."""
+        alive = self._child.poll() is None
+        self._child.kill()  # does nothing if it has ended
+        self._child.wait()
         return alive
+
+    def end(self, *, within: float = PATIENCE) -> Run:
+        """What it said, once it has ended by itself; ``TimeoutExpired`` if it does not in so many seconds."""
+        try:
+            exit_code = self._child.wait(within)
+        finally:
+            self.kill()
+        return Run(
+            exit_code=exit_code,
+            output=self._output.read_text(),
+            errors=self._errors.read_text(),
+            seconds=time.monotonic() - self._began,
+        )
 
 
 def visible(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,8 @@
     python -m tests.proofs.runner CONFIG.toml [again]
 
 ``again`` has failed mails tried anew first.  It writes a line ``ready`` when all is loaded, and one JSON document at
-its end.  The store lies beside the file, as it does for the command line.
+its end.  The store is the one that the file names, or lies beside it, as it does for the command line: no login is
+ever an argument.
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from maildaemon_core import codec
 from maildaemon_core.engine.daemon import MailDaemon
 from maildaemon_core.engine.plugins import installed_destinations, installed_sources
-from maildaemon_core.message import mailbox_id
+from maildaemon_core.errors import StoreUnavailable
+from maildaemon_core.message import MailboxId, mailbox_id
+from maildaemon_core.monitoring import SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions
 
 STORE = "maildaemon.db"
@@ -36,8 +42,24 @@ def options_of(configuration: Path) -> list[MailboxOptions]:
     return [codec.read(MailboxOptions, each) for each in document["mailboxes"]]
 
 
+def store_of(configuration: Path) -> tuple[str, Mapping[str, Any]]:
+    """The URL and the options of the store of this configuration."""
+    named = tomllib.loads(configuration.read_text()).get("store", {})
+    return named.get("url") or f"sqlite:///{configuration.parent / STORE}", named.get("options", {})
+
+
+def sweep(daemon: MailDaemon, mailbox: MailboxId) -> SweepReport:
+    """One sweep, and its report even if the store cannot be reached at all."""
+    try:
+        return daemon.sweep_once(mailbox)
+    except StoreUnavailable as error:
+        now = datetime.now(UTC)
+        return SweepReport(mailbox=mailbox, state=SweepState.PAUSED, started=now, ended=now, trouble=error.trouble())
+
+
 def main(configuration: Path, *, again: bool) -> int:
-    with MailDaemon.open(f"sqlite:///{configuration.parent / STORE}") as daemon:
+    url, store_options = store_of(configuration)
+    with MailDaemon.open(url, store_options=store_options) as daemon:
         for options in options_of(configuration):
             installed_sources().kind(options.kind)
             for destination in options.destinations:
@@ -48,7 +70,7 @@ def main(configuration: Path, *, again: bool) -> int:
         if again:
             for mailbox in daemon.mailboxes():
                 daemon.retry_failed(mailbox)
-        reports = [daemon.sweep_once(mailbox) for mailbox in daemon.mailboxes()]
+        reports = [sweep(daemon, mailbox) for mailbox in daemon.mailboxes()]
     well = all(report.well for report in reports)
     answer = {
         "well": well,

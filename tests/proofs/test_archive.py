@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from maildaemon_core.engine.daemon import open_store
-from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.progress import Entry, Outcome, Role
+from maildaemon_core.progress import Outcome, Role
 from tests.proofs.box import COMMAND_LINE, Box
 from tests.proofs.runner import STORE
 from tests.proofs.samples import Size, samples
@@ -48,15 +46,6 @@ def served(client: imaplib.IMAP4_SSL, uid: str) -> bytes:
     return bytes(data[0][1])
 
 
-def entries(box: Box, outcome: Outcome) -> list[Entry]:
-    """What the ledger says, all of it."""
-    store = open_store(f"sqlite:///{box.configuration.parent / STORE}")
-    try:
-        return list(store.entries(EntryQuery(outcome=outcome, limit=1_000_000)).entries)
-    finally:
-        store.close()
-
-
 def test_every_mail_is_stored_byte_for_byte_and_a_second_run_stores_nothing(
     dovecot: Dovecot, mail_user: str, tmp_path: Path, size: Size, seed: int
 ) -> None:
@@ -74,7 +63,7 @@ def test_every_mail_is_stored_byte_for_byte_and_a_second_run_stores_nothing(
     )
     assert first.answer["memory"] < MEMORY
 
-    stored = entries(box, Outcome.STORED)
+    stored = box.entries(Outcome.STORED)
     assert len(stored) == box.wanted
     with another_client(box) as client:
         for entry in stored:
@@ -102,7 +91,7 @@ def test_the_server_is_empty_of_exactly_what_was_stored_and_the_command_line_say
     assert done.exit_code == 0, done
     assert box.left_on_server() == [()] * box.refused
     assert box.stored() == box.expected
-    assert len(entries(box, Outcome.SKIPPED)) == box.refused
+    assert len(box.entries(Outcome.SKIPPED)) == box.refused
 
 
 def test_mails_that_another_client_removes_meanwhile_are_no_failure(
@@ -119,7 +108,7 @@ def test_mails_that_another_client_removes_meanwhile_are_no_failure(
 
         def remove_the_last_ones() -> None:
             deadline = time.monotonic() + 60
-            while not (database.exists() and entries(box, Outcome.PENDING)):  # until they have been found
+            while not (database.exists() and box.entries(Outcome.PENDING)):  # until they have been found
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             with another_client(box) as client:
@@ -133,7 +122,7 @@ def test_mails_that_another_client_removes_meanwhile_are_no_failure(
         remover.join()
     assert run.exit_code == 0, run
     assert len(removed) == 15
-    skipped = {entry.ref.uid: entry.reason for entry in entries(box, Outcome.SKIPPED)}
+    skipped = {entry.ref.uid: entry.reason for entry in box.entries(Outcome.SKIPPED)}
     gone = {uid for uid, reason in skipped.items() if "vanished" in reason}
     refused = skipped.keys() - gone
     assert gone
