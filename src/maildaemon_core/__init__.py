@@ -9,21 +9,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from maildaemon_core.access import ApiKey, Scope, is_good, make_key, prefix_of
 from maildaemon_core.errors import (
     BrokenPlugin,
     DestinationUnavailable,
     FolderMissing,
     InvalidOptions,
+    KeyExists,
     LeaseLost,
     LoginRefused,
     MaildaemonError,
+    NoMasterKey,
     PathsTaken,
     Permanent,
     Problem,
+    Sealed,
     SourceUnavailable,
     SpoolFull,
     StaleVersion,
+    StillPending,
+    StoreMissing,
     StoreTooNew,
+    StoreTooOld,
     StoreUnavailable,
     Transient,
     Trouble,
@@ -59,10 +66,12 @@ from maildaemon_core.ports import (
     MailSource,
     Monitor,
     SecretReader,
+    SecretStore,
     Spool,
     Store,
 )
 from maildaemon_core.progress import Artifact, Entry, EntryId, Outcome, Role, Stage
+from maildaemon_core.retention import Retention
 
 if TYPE_CHECKING:
     from maildaemon_core.codec import merge_patch, read, write
@@ -70,6 +79,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MASK",
+    "ApiKey",
     "Artifact",
     "BrokenPlugin",
     "Configuration",
@@ -86,6 +96,7 @@ __all__ = [
     "FolderMissing",
     "FolderReport",
     "InvalidOptions",
+    "KeyExists",
     "Kind",
     "KindFacts",
     "Lease",
@@ -101,29 +112,40 @@ __all__ = [
     "MaildaemonError",
     "Monitor",
     "Move",
+    "NoMasterKey",
     "Outcome",
     "PathsTaken",
     "Permanent",
     "Problem",
+    "Retention",
     "Role",
+    "Scope",
+    "Sealed",
     "Secret",
     "SecretReader",
+    "SecretStore",
     "SourceUnavailable",
     "Spool",
     "SpoolFull",
     "Stage",
     "StaleVersion",
+    "StillPending",
     "Store",
+    "StoreMissing",
     "StoreTooNew",
+    "StoreTooOld",
     "StoreUnavailable",
     "SweepReport",
     "SweepState",
     "Transient",
     "Trouble",
     "UnknownKind",
+    "is_good",
     "mailbox_id",
+    "make_key",
     "merge_patch",
     "open_store",
+    "prefix_of",
     "read",
     "write",
 ]

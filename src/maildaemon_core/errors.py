@@ -105,8 +105,40 @@ class StoreUnavailable(Transient):
     """The database that remembers what was done cannot be used at present."""
 
 
+class StoreMissing(Permanent):
+    """There is no store where one is looked for."""
+
+
 class StoreTooNew(Permanent):
     """The database was written by a newer release than this one."""
+
+
+class StoreTooOld(Permanent):
+    """The database was written by an older release, and is not upgraded by itself."""
+
+
+class StoreNotEmpty(Permanent):
+    """The store holds something already, so nothing can be brought into it."""
+
+
+class BadExport(Permanent):
+    """What is to be brought into a store is no export, is damaged or cut off, or is of another release."""
+
+
+class StillPending(Permanent):
+    """Nothing was decided about this mail yet, so there is nothing to dismiss."""
+
+
+class NoMasterKey(Permanent):
+    """A secret is to be kept or read, and there is no master key to do it with."""
+
+
+class Sealed(Permanent):
+    """A kept secret does not open: another master key, another place, or damaged."""
+
+
+class KeyExists(Permanent):
+    """There is an API key of that name already."""
 
 
 class UnknownKind(Permanent):

@@ -190,7 +190,7 @@ class BatchId:
     @classmethod
     def parse(cls, text: str) -> BatchId | None:
         """The batch that a folder's name stands for; None for any other name."""
-        match text.split("."):
+        match text.rsplit(".", 3):  # whatever an id of a mailbox looks like
             case [mailbox, token, number, nonce] if token.isdecimal() and number.isdecimal():
                 batch = cls(MailboxId(mailbox), int(token), int(number), nonce)
                 return batch if str(batch) == text else None

@@ -120,7 +120,10 @@ class MailboxInfo:
 
 @attrs.frozen(kw_only=True)
 class EntryQuery:
-    """Which entries people want to see, newest first.  ``before`` is where the page before ended."""
+    """Which entries people want to see, newest first.
+
+    ``before`` is where the page before ended; ``dismissed``: with those that a person has taken out of sight.
+    """
 
     outcome: Outcome
     mailbox: MailboxId | None = None
@@ -130,6 +133,7 @@ class EntryQuery:
     received_from: datetime | None = None
     received_to: datetime | None = None
     error: str | None = None
+    dismissed: bool = False
     before: EntryId | None = None
     limit: int = 50
 
@@ -142,6 +146,7 @@ class EntryQuery:
 
         return (
             entry.outcome is self.outcome
+            and (self.dismissed or not entry.dismissed)
             and (self.mailbox is None or entry.mailbox == self.mailbox)
             and (self.folder is None or entry.ref.folder == self.folder)
             and within(self.sender, entry.sender)
@@ -154,7 +159,11 @@ class EntryQuery:
 
 @attrs.frozen(kw_only=True)
 class EntryPage:
-    """Some entries, newest first; ``next`` is the ``before`` of the following page, None at the end."""
+    """Some entries, newest first; ``next`` is the ``before`` of the following page, None at the end.
+
+    A page may hold fewer than were asked for, or none, and not be the last: who looks for little among much is given a
+    page for so much looking.
+    """
 
     entries: tuple[Entry, ...]
     next: EntryId | None = None

@@ -52,7 +52,10 @@ MAX_TEMPLATE = 500
 """Characters in a template."""
 
 MAX_PARTS = 12
-"""Parts of a path; twelve full ones are 3,071 bytes, which leaves room for a root below PATH_MAX (4,096)."""
+"""Parts of a path."""
+
+MAX_PATH = 2048
+"""Bytes of a rendered path, about: a root fits before it into PATH_MAX (4,096) and an index of PostgreSQL (2,704)."""
 
 ATTACHMENT_NAMES = frozenset(
     {
@@ -172,11 +175,12 @@ class Values:
 def render(template: Template, values: Values, *, spare: int = 0) -> str:
     """The relative path, with ``/`` between its parts, that ``template`` means for ``values``.
 
-    Never raises.  Every part is at most ``MAX_PART`` bytes, and what is long gives way first: subjects and file names
-    are cut, while keys, dates, extensions and the template's own text stay.  ``spare`` bytes are left free in the last
-    part, for what the caller appends to it.
+    Never raises.  Every part is at most ``MAX_PART`` bytes, less in deep templates lest the whole exceed ``MAX_PATH``,
+    and what is long gives way first: subjects and file names are cut, while keys, dates, extensions and the template's
+    own text stay.  ``spare`` bytes are left free in the last part, for what the caller appends to it.
     """
-    rooms = [MAX_PART] * (len(template.parts) - 1) + [MAX_PART - spare]
+    room = min(MAX_PART, MAX_PATH // len(template.parts))
+    rooms = [room] * (len(template.parts) - 1) + [room - spare]
     return "/".join(
         fit(sanitise(_fill(part, values, room)), room) for part, room in zip(template.parts, rooms, strict=True)
     )

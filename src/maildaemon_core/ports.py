@@ -10,15 +10,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import attrs
 
+from maildaemon_core.access import ApiKey
 from maildaemon_core.errors import Problem, Trouble
 from maildaemon_core.message import BatchId, Content, Cursor, Envelope, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryPage, EntryQuery, Event, MailboxInfo, SweepReport
 from maildaemon_core.options import Aftercare, KindFacts, Secret
-from maildaemon_core.progress import Entry, EntryId, Receipt, Stage
+from maildaemon_core.progress import Entry, EntryId, Outcome, Receipt, Stage
 
 
 class Level(StrEnum):
@@ -256,14 +257,22 @@ class Destination(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """A mailbox's options as kept: ``document`` is their JSON form; ``version`` counts from 1; dates are UTC."""
+    """A mailbox's options as kept.
+
+    ``document`` is their JSON form with every secret masked; ``secrets`` are these, sealed, by where they belong
+    (``password``, ``destinations/archive/password``).  ``version`` counts from 1; dates are UTC; ``created_by`` and
+    ``changed_by`` say who did it, "" if nobody has said.
+    """
 
     id: MailboxId
     name: str
     document: Mapping[str, Any]
+    secrets: Mapping[str, str] = attrs.field(factory=dict)
     version: int = 0
     created: datetime | None = None
     changed: datetime | None = None
+    created_by: str = ""
+    changed_by: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -331,8 +340,14 @@ class Lease(Protocol):
         """The entries that are in somebody's hand."""
         ...
 
+    def dismissed(self) -> Sequence[Entry]:
+        """The open entries that failed and that a person has dismissed since."""
+        ...
+
     def record(self, entries: Sequence[Entry]) -> None:
         """Writes these entries, all or none, and reserves the paths of their artifacts at their places (law 3).
+
+        ``Entry.dismissed`` is never written, but an entry whose outcome changes is not dismissed any more.
 
         Raises ``PathsTaken``, with nothing written, if another entry or artifact has reserved one of them.
         """
@@ -348,15 +363,44 @@ class Lease(Protocol):
         ...
 
 
-class Store(Protocol):
-    """What is remembered: configurations, what became of each mail, who works on what.  Used by many threads."""
+class Keys(Protocol):
+    """The keys of the API; what they are kept as opens nothing."""
 
-    def save(self, configuration: Configuration, *, expected: int | None = None) -> Configuration:
+    def keys(self) -> Sequence[ApiKey]:
+        """All of them, revoked ones too, oldest first."""
+        ...
+
+    def key(self, prefix: str) -> ApiKey | None: ...
+
+    def add_key(self, key: ApiKey) -> None:
+        """Raises ``KeyExists`` if a key of that prefix is there, or one of that name which is not revoked."""
+        ...
+
+    def revoke_key(self, prefix: str, at: datetime) -> bool:
+        """Whether there was such a key that had not been revoked."""
+        ...
+
+    def key_used(self, prefix: str, at: datetime) -> None:
+        """Remembers when it was used last; an earlier time than the one remembered changes nothing."""
+        ...
+
+
+class Store(Keys, Protocol):
+    """What is remembered: configurations, what became of each mail, who works on what.  Used by many threads.
+
+    Texts come back as they were given, but for NUL and lone surrogates, which become U+FFFD.
+    """
+
+    def save(self, configuration: Configuration, *, expected: int | None = None, by: str = "") -> Configuration:
         """Creates or changes a configuration; answers with its version and dates.
 
-        The version grows only if name or document changed.  Raises ``StaleVersion`` if ``expected`` is given and is not
-        the version there is (0: there must be none).
+        Version, date and ``changed_by`` change only if name, document or secrets did.  Raises ``StaleVersion`` if
+        ``expected`` is given and is not the version there is (0: there must be none).
         """
+        ...
+
+    def reseal(self, mailbox: MailboxId, secrets: Mapping[str, str], *, expected: int) -> None:
+        """The same secrets, sealed anew: neither version nor date changes.  Raises ``StaleVersion``."""
         ...
 
     def configuration(self, mailbox: MailboxId) -> Configuration | None: ...
@@ -380,11 +424,80 @@ class Store(Protocol):
 
     def entries(self, query: EntryQuery) -> EntryPage: ...
 
+    def entry(self, number: EntryId) -> Entry | None:
+        """None also for one of which the history was thinned out."""
+        ...
+
+    def dismiss(self, number: EntryId) -> Entry | None:
+        """Takes an entry out of people's sight until its outcome changes; answers with it as it is then.
+
+        One that is pending stays in sight.  Nothing else about it changes, so nobody needs a lease for that.
+        """
+        ...
+
+    def thin(self, outcome: Outcome, before: datetime, *, limit: int) -> int:
+        """Forgets what only people want to know of up to ``limit`` closed entries first seen before then, oldest first.
+
+        They are not shown any more.  What keeps a mail from being processed twice, or a path from being used twice,
+        stays.  Answers how many there were: fewer than ``limit`` means that none is left.
+        """
+        ...
+
     def infos(self) -> Sequence[MailboxInfo]:
         """One for each configuration, by name."""
         ...
 
     def close(self) -> None: ...
+
+
+@attrs.frozen(kw_only=True)
+class Moved:
+    """What left a store or came into one.
+
+    ``rows`` by table.  ``at_work``: the mailboxes by name that were being worked on when it left, each with who had
+    it: what these did afterwards is not in it.  ``sealed``: the mailboxes whose secrets came along, sealed;
+    ``without_secrets``: those that have some which did not.
+    """
+
+    rows: Mapping[str, int]
+    at_work: Mapping[str, Holder] = attrs.field(factory=dict)
+    sealed: tuple[str, ...] = ()
+    without_secrets: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """An optional power of a store: all that it remembers leaves it, and comes into another one, as lines of text."""
+
+    def leave(self, write: Callable[[bytes], object], *, secrets: bool = False) -> Moved:
+        """Hands out one state of everything, a line at a time; ``secrets``: also those that are sealed, as they are.
+
+        What ``write`` raises passes through.
+        """
+        ...
+
+    def bring_in(self, lines: Iterable[bytes]) -> Moved:
+        """Takes all of it up, or nothing: every question is answered afterwards as it was where it came from.
+
+        Nobody holds a lease afterwards, but tokens and numbers go on growing.  Raises ``StoreNotEmpty`` and
+        ``BadExport``.
+        """
+        ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """An optional power of a store: it knows the version of its tables."""
+
+    @property
+    def version(self) -> str:
+        """That of this release."""
+        ...
+
+    @property
+    def upgraded_from(self) -> str | None:
+        """The version that it had before it was opened, if opening has upgraded it."""
+        ...
 
 
 # ------------------------------------------------------------------------------------------------------------- others
@@ -394,6 +507,22 @@ class Monitor(Protocol):
     """Told, never asked: what it raises is reported and changes nothing."""
 
     def __call__(self, event: Event, /) -> None: ...
+
+
+class SecretStore(Protocol):
+    """Seals secrets for keeping.  ``about`` says whose and where: sealed about one thing, it opens for no other."""
+
+    def seal(self, secret: Secret, about: str) -> str:
+        """A text that nobody reads without the master key.  Raises ``NoMasterKey``."""
+        ...
+
+    def open(self, sealed: str, about: str) -> Secret:
+        """Raises ``NoMasterKey`` or ``Sealed`` (another key, another thing, or damaged)."""
+        ...
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether it was sealed with the key that seals now."""
+        ...
 
 
 class SecretReader(Protocol):
@@ -419,7 +548,7 @@ class Kind(Generic[Settings, Port_co]):
 
     - source: ``open(options: MailboxOptions, settings, spool)``, secrets already read; connects and logs in;
     - destination: ``open(options: DestinationOptions, settings)``, secrets already read;
-    - store: ``open(url)``.
+    - store: ``open(url, settings)``, secrets already read.
 
     ``problems(options, settings)`` says what of the options this kind cannot do with, beyond ``facts``.
     """

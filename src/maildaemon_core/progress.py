@@ -105,7 +105,8 @@ class Entry:
     ``key``: 12 hex digits, unique enough to tell files apart, the same for ever.  ``in_hand``: the token of the lease
     under which it was last taken up, 0 when it is not.  ``suspect``: it was in hand when something broke, so it is
     worked off alone.  ``complete``: the mail was read to its end (law 6).  ``care``: what is to be done on the server,
-    as decided when it was planned.  ``trouble`` is the last failure, ``reason`` why it was skipped.
+    as decided when it was planned.  ``trouble`` is the last failure, ``reason`` why it was skipped.  ``dismissed``: a
+    person has taken it out of sight; the store knows, and forgets it as soon as the outcome changes.
     """
 
     mailbox: MailboxId
@@ -132,6 +133,7 @@ class Entry:
     trouble: Trouble | None = None
     reason: str = ""
     defects: tuple[str, ...] = ()
+    dismissed: bool = False
 
     @property
     def open(self) -> bool:
@@ -258,6 +260,11 @@ class Spared:
 
 
 @attrs.frozen
+class Dismissed:
+    """A person wants to hear no more of this failure: it is not tried again by itself."""
+
+
+@attrs.frozen
 class Again:
     """A person wants it tried again."""
 
@@ -283,6 +290,7 @@ Happening = (
     | GaveUp
     | Tidied
     | Spared
+    | Dismissed
     | Again
     | Rebound
 )
@@ -303,6 +311,7 @@ STEPS: Mapping[Stage, Mapping[type[Happening], Stage]] = {
         Taken: Stage.WAITING,
         LetGo: Stage.WAITING,
         Rebound: Stage.WAITING,
+        Dismissed: Stage.GIVEN_UP,
         Again: Stage.FOUND,
     },
     Stage.PLANNED: {
@@ -313,6 +322,7 @@ STEPS: Mapping[Stage, Mapping[type[Happening], Stage]] = {
         Faltered: Stage.PLANNED,
         GaveUp: Stage.GIVEN_UP,
         Rebound: Stage.PLANNED,
+        Dismissed: Stage.GIVEN_UP,
     },
     Stage.STORED: {
         Tidied: Stage.SETTLED,
@@ -321,6 +331,7 @@ STEPS: Mapping[Stage, Mapping[type[Happening], Stage]] = {
         Faltered: Stage.STORED,
         GaveUp: Stage.UNTIDIED,
         Rebound: Stage.STORED,
+        Dismissed: Stage.UNTIDIED,
         Again: Stage.STORED,
     },
     Stage.SKIPPED: {
@@ -330,6 +341,7 @@ STEPS: Mapping[Stage, Mapping[type[Happening], Stage]] = {
         Faltered: Stage.SKIPPED,
         GaveUp: Stage.SKIPPED,
         Rebound: Stage.SKIPPED,
+        Dismissed: Stage.SKIPPED,
         Again: Stage.FOUND,
     },
     Stage.SETTLED: {Rebound: Stage.SETTLED},
@@ -396,6 +408,8 @@ def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa
             )
         case Tidied() | Spared():
             return change(trouble=None, attempts=0, due_at=None)
+        case Dismissed():
+            return change(in_hand=0, due_at=None, batch=None)
         case Again() if stage is Stage.STORED:
             return change(attempts=0, trouble=None, due_at=now)  # only the server is to be tidied
         case Again():

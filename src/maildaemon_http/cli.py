@@ -69,7 +69,7 @@ def _call(arguments: list[str]) -> int:
 
 def _tell(error: Exception, *, as_json: bool) -> int:
     """Says what went wrong and what to do about it; the exit code for it."""
-    from maildaemon_core.errors import BrokenPlugin, InvalidOptions, MaildaemonError, UnknownKind
+    from maildaemon_core.errors import BrokenPlugin, InvalidOptions, MaildaemonError, NoMasterKey, UnknownKind
     from maildaemon_http.configfile import ConfigurationFault
     from maildaemon_http.tables import problem_lines
     from maildaemon_http.terminal import Terminal
@@ -89,7 +89,7 @@ def _tell(error: Exception, *, as_json: bool) -> int:
         terminal.note(f"  what to do: {remedy}")
     found = [{"path": problem.path, "message": problem.message} for problem in problems]
     terminal.document({"error": {"error": name, "message": message, "remedy": remedy, "problems": found}})
-    return 2 if isinstance(error, (ConfigurationFault, InvalidOptions, UnknownKind, BrokenPlugin)) else 1
+    return 2 if isinstance(error, (ConfigurationFault, InvalidOptions, UnknownKind, BrokenPlugin, NoMasterKey)) else 1
 
 
 if __name__ == "__main__":

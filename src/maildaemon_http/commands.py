@@ -10,18 +10,11 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.text import Text
 
+from maildaemon_http.arguments import UNWELL, WELL, WRONG, Configuration, Debug, Json, Limit, Names
+from maildaemon_http.key_commands import keys
 from maildaemon_http.printable import printable
-
-WELL, UNWELL, WRONG = 0, 1, 2
-"""Exit codes: all well; a mail or mailbox failed, was paused or is another's; configuration or usage is wrong."""
-
-Configuration = Annotated[Path, Parameter(name="CONFIG", help="The configuration file (TOML).")]
-Json = Annotated[bool, Parameter(name="--json", help="Write one JSON document to stdout instead of tables.")]
-Debug = Annotated[bool, Parameter(name="--debug", help="Show the trace of an unexpected error.")]
-Names = Annotated[
-    list[str] | None, Parameter(name="--mailbox", help="Only the mailbox of this name; may be given several times.")
-]
-Limit = Annotated[int, Parameter(name="--limit", validator=Number(gte=1), help="How many to show at most.")]
+from maildaemon_http.secret_commands import master_key
+from maildaemon_http.store_commands import store
 
 app = App(
     name="maildaemon",
@@ -35,8 +28,10 @@ app = App(
     help_epilogue="Exit codes: 0 all is well; 1 a mail or a mailbox failed, was paused, or another process has it; "
     "2 the configuration or the command is wrong; 130 interrupted; 143 terminated.",
 )
+ShowDismissed = Annotated[bool, Parameter(name="--dismissed", help="Those too that somebody has dismissed.")]
 monitoring = App(name="monitoring", help="Show what happened.")
-app.command(monitoring)
+for group in (monitoring, store, keys, master_key):
+    app.command(group)
 
 
 @app.command
@@ -119,11 +114,12 @@ def failed(
     *,
     mailbox: Names = None,
     limit: Limit = 50,
+    dismissed: ShowDismissed = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Show the mails that failed, newest first: why, what to do about it, and when they are tried again."""
-    return _entries(configuration, "failed", mailbox, limit, json=json)
+    return _entries(configuration, "failed", mailbox, limit, dismissed=dismissed, json=json)
 
 
 @monitoring.command
@@ -133,22 +129,49 @@ def successful(
     *,
     mailbox: Names = None,
     limit: Limit = 50,
+    dismissed: ShowDismissed = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Show the mails that are stored, newest first, with their files."""
-    return _entries(configuration, "stored", mailbox, limit, json=json)
+    return _entries(configuration, "stored", mailbox, limit, dismissed=dismissed, json=json)
 
 
-def _entries(configuration: Path, outcome: str, names: list[str] | None, limit: int, *, json: bool) -> int:
+def _entries(
+    configuration: Path, outcome: str, names: list[str] | None, limit: int, *, dismissed: bool, json: bool
+) -> int:
     from maildaemon_core.progress import Outcome
     from maildaemon_http.compose import read_configuration
     from maildaemon_http.looking import show_entries
     from maildaemon_http.terminal import Terminal
 
     setup = read_configuration(configuration)
-    show_entries(setup, Terminal.of(json=json), Outcome(outcome), names=names or (), limit=limit)
+    show_entries(setup, Terminal.of(json=json), Outcome(outcome), names=names or (), limit=limit, dismissed=dismissed)
     return WELL
+
+
+@monitoring.command
+def dismiss(
+    configuration: Configuration,
+    numbers: Annotated[
+        list[int],
+        Parameter(
+            name="ID", validator=Number(gte=1), help="The number of a mail, as `monitoring` shows it; or several."
+        ),
+    ],
+    /,
+    *,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Take mails out of sight.  What failed is not tried again by itself; the mail stays on the server."""
+    from maildaemon_core.progress import EntryId
+    from maildaemon_http.compose import read_configuration
+    from maildaemon_http.looking import dismiss as dismiss_entries
+    from maildaemon_http.terminal import Terminal
+
+    well = dismiss_entries(read_configuration(configuration), Terminal.of(json=json), list(map(EntryId, numbers)))
+    return WELL if well else UNWELL
 
 
 @monitoring.command

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from maildaemon_adapters import secrets
-from maildaemon_core.engine.daemon import MailDaemon
+from maildaemon_adapters import sealing, secrets
+from maildaemon_core import codec
+from maildaemon_core.engine.catalog import Catalog
+from maildaemon_core.engine.daemon import MailDaemon, open_store
 from maildaemon_core.engine.opening import Opener
-from maildaemon_core.engine.plugins import installed_destinations, installed_sources
+from maildaemon_core.engine.plugins import installed_destinations, installed_sources, installed_stores
 from maildaemon_core.engine.spool import FolderSpool
-from maildaemon_core.errors import InvalidOptions, Problem
-from maildaemon_core.options import MailboxOptions
-from maildaemon_core.ports import Monitor
-from maildaemon_http.configfile import ConfigurationFault, Setup, read_setup
+from maildaemon_core.errors import BrokenPlugin, InvalidOptions, Problem, StoreMissing, UnknownKind
+from maildaemon_core.options import MailboxOptions, Secret
+from maildaemon_core.ports import Monitor, SecretStore, Store
+from maildaemon_http.configfile import (
+    ConfigurationFault,
+    Setup,
+    absolute_store,
+    of_the_store,
+    read_setup,
+    store_name,
+)
+from maildaemon_http.terminal import Terminal
 
 
 def read_configuration(path: Path) -> Setup:
@@ -24,16 +36,38 @@ def read_configuration(path: Path) -> Setup:
 
     Raises ``ConfigurationFault``.
     """
-    return read_setup(path, _checking())
+    return read_setup(path, _checking(), _store_problems)
 
 
-def _checking() -> Callable[[MailboxOptions], Sequence[Problem]]:
-    opener = Opener(
+def new_master_key() -> str:
+    """A fresh master key as text."""
+    return sealing.new_master_key()
+
+
+def open_vault() -> SecretStore:
+    """What seals secrets, with the master keys that this process was given, if any.
+
+    Raises ``NoMasterKey`` for one that is given and cannot be used.
+    """
+    return sealing.Vault(sealing.master_keys(os.environ))
+
+
+def stored_catalog(store: Store, vault: SecretStore) -> Catalog:
+    """The configurations that a store keeps whole."""
+    return Catalog(store, vault, _opener().problems)
+
+
+def _opener() -> Opener:
+    return Opener(
         sources=installed_sources(),
         destinations=installed_destinations(),
         spool=FolderSpool(),
         read_secret=lambda secret: secret,
     )
+
+
+def _checking() -> Callable[[MailboxOptions], Sequence[Problem]]:
+    opener = _opener()
     return lambda options: [*opener.problems(options), *_secret_problems(options)]
 
 
@@ -50,19 +84,69 @@ def _secret_problems(options: MailboxOptions) -> Iterator[Problem]:
             yield Problem(path=path, message=fault)
 
 
-def open_daemon(setup: Setup, *, monitors: Sequence[Monitor] = (), store: str | None = None) -> MailDaemon:
+def _store_problems(url: str, options: Mapping[str, Any]) -> Sequence[Problem]:
+    """What is wrong with the options of a store; whether there is a kind for its URL is said when it is opened."""
+    try:
+        settings: Any = installed_stores().kind(re.split("[:+]", url)[0]).settings
+        read = codec.read(settings, options)
+    except (UnknownKind, BrokenPlugin):
+        return ()
+    except InvalidOptions as error:
+        return error.problems
+    held = [(name, getattr(read, field)) for field, name in codec.wire_names(settings).items()]
+    faults = [(name, secrets.reference_fault(value)) for name, value in held if isinstance(value, Secret)]
+    return [Problem(path=f"$.{name}", message=fault) for name, fault in faults if fault]
+
+
+def open_daemon(
+    setup: Setup, *, monitors: Sequence[Monitor] = (), store: str | None = None, make: bool = True
+) -> MailDaemon:
     """The daemon of a configuration, its mailboxes not yet adopted.  Raises what ``MailDaemon.open`` does."""
     try:
         return MailDaemon.open(
             store or setup.store,
+            store_options={} if store else setup.store_options,
+            make=make,
             read_secret=secrets.reading(setup.path.absolute().parent, os.environ),
             monitors=monitors,
             spool=setup.spool,
         )
     except InvalidOptions as error:
-        raise ConfigurationFault(
-            setup.path, problems=[Problem(path="$.store.url", message=one.message) for one in error.problems]
+        raise ConfigurationFault(setup.path, problems=[of_the_store(one) for one in error.problems]) from None
+
+
+@contextmanager
+def open_chosen_store(
+    url: str | None, configuration: Path | None, terminal: Terminal, *, make: bool = False, **options: Any
+) -> Iterator[Store]:
+    """The store of a command that says which by ``--store`` or ``--config``; else the file in the current folder.
+
+    It is named on the terminal.  One that is not there is made only if ``make``; ``options`` go before those of the
+    configuration.  Raises ``ConfigurationFault``, ``StoreMissing``, or what opening the store raises.
+    """
+    if configuration is not None and url == os.environ.get("MAILDAEMON_STORE"):
+        url = None  # what was typed goes before what is always there
+    setup = read_configuration(configuration) if configuration is not None else None
+    where = absolute_store(url, Path.cwd()) if url or setup is None else setup.store
+    folder = configuration.absolute().parent if configuration is not None else Path.cwd()
+    given = {**(setup.store_options if setup and not url else {}), **options}
+    try:
+        store = open_store(where, given, make=make, read_secret=secrets.reading(folder, os.environ))
+    except StoreMissing:
+        raise StoreMissing(
+            f"there is no store {store_name(where)}",
+            remedy="name it with --store sqlite:///FILE, or its configuration with --config",
         ) from None
+    except InvalidOptions as error:
+        if setup is None or url:
+            raise
+        raise ConfigurationFault(setup.path, problems=[of_the_store(one) for one in error.problems]) from None
+    try:
+        is_new = bool(getattr(store, "made_anew", False))
+        terminal.note(f"store: {store_name(where)}{' (new)' if is_new else ''}")
+        yield store
+    finally:
+        store.close()
 
 
 @contextmanager
@@ -71,9 +155,12 @@ def open_to_look(setup: Setup) -> Iterator[tuple[MailDaemon, bool]]:
 
     One that is not there is not made: an empty one stands in for it and goes afterwards.
     """
-    file = setup.store_file
-    if file is None or file.exists():
-        with open_daemon(setup) as daemon:
+    try:
+        there = open_daemon(setup, make=False)
+    except StoreMissing:
+        pass
+    else:
+        with there as daemon:
             yield daemon, True
         return
     with (

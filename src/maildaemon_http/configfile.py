@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 
 from maildaemon_core import codec
-from maildaemon_core.errors import InvalidOptions, Permanent, Problem
+from maildaemon_core.errors import Permanent, Problem
 from maildaemon_core.folders import needs_listing
 from maildaemon_core.message import MailboxId, mailbox_id
 from maildaemon_core.options import MailboxOptions, a_name
+from maildaemon_core.retention import FOR_EVER, Retention
 from maildaemon_core.soundness import account_key
 
 STORE = "maildaemon.db"
@@ -32,6 +32,7 @@ LARGEST = 16 << 20
 """Bytes of the largest file that is read as a configuration."""
 
 Check = Callable[[MailboxOptions], Sequence[Problem]]
+StoreCheck = Callable[[str, Mapping[str, Any]], Sequence[Problem]]
 
 
 class ConfigurationFault(Permanent):
@@ -59,20 +60,21 @@ class Setup:
     """A configuration file as read: ``store`` is a URL, the folder of ``spool`` need not exist yet."""
 
     path: Path
-    store: str
+    store: str = attrs.field(repr=False)
+    store_options: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     spool: Path
+    retention: Retention = FOR_EVER
     mailboxes: tuple[Mailbox, ...]
 
     @property
     def store_file(self) -> Path | None:
         """The file of a store that is one."""
-        return _sqlite_file(self.store)
+        return sqlite_file(self.store)
 
     @property
     def store_name(self) -> str:
         """What people know the store by: its file, or its URL without a login."""
-        parts = urlsplit(self.store)
-        return str(self.store_file or f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+        return store_name(self.store)
 
     def chosen(self, names: Sequence[str]) -> tuple[Mailbox, ...]:
         """The mailboxes of these names, all if none is given.  Raises ``ConfigurationFault`` for an unknown one."""
@@ -87,9 +89,13 @@ class Setup:
 
 @attrs.frozen(kw_only=True)
 class StoreTable:
-    """``url``: where is remembered what was done; a relative file is beside the configuration."""
+    """``url``: where is remembered what was done; a relative file is beside the configuration.
+
+    ``options``: settings of that kind of store.
+    """
 
     url: str | None = attrs.field(default=None, validator=attrs.validators.optional(a_name))
+    options: dict[str, Any] = attrs.field(factory=dict, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -105,23 +111,24 @@ class Document:
 
     store: StoreTable = StoreTable()
     spool: SpoolTable = SpoolTable()
+    retention: Retention = FOR_EVER
     mailboxes: tuple[MailboxOptions, ...] = ()
 
 
-def read_setup(path: Path, check: Check = lambda options: ()) -> Setup:
-    """The configuration at ``path``; ``check`` says what else is wrong with the options of a mailbox.
+def read_setup(
+    path: Path, check: Check = lambda options: (), check_store: StoreCheck = lambda url, options: ()
+) -> Setup:
+    """The configuration at ``path``; ``check`` says what else is wrong with the options of a mailbox, ``check_store``
+    with those of the store at a URL.
 
     Raises ``ConfigurationFault`` with everything that is wrong in the whole file.
     """
     document = _parsed(path)
     folder = path.absolute().parent
     listed = document.pop("mailboxes", None)
-    found: list[Problem] = []
-    tables = Document()
-    try:
-        tables = codec.read(Document, document)
-    except InvalidOptions as error:
-        found += error.problems
+    readable, faults_of_tables = codec.read_what_can_be(Document, document)
+    tables = readable or Document()
+    found: list[Problem] = [*faults_of_tables]
     mailboxes: list[tuple[int, Mailbox]] = []
     written = listed if isinstance(listed, list) else []
     for at, options, faults in _each(listed, found):
@@ -137,17 +144,31 @@ def read_setup(path: Path, check: Check = lambda options: ()) -> Setup:
         found += (in_mailbox(at, problem) for problem in [*faults, *more])
     found += _namesakes(mailboxes)
     found += _rivals(mailboxes)
+    store = absolute_store(tables.store.url, folder)
+    found += (of_the_store(problem) for problem in check_store(store, tables.store.options))
     if found:
         raise ConfigurationFault(path, problems=found)
-    store = _absolute_store(tables.store.url, folder)
-    beside = _sqlite_file(store)
+    beside = sqlite_file(store)
     spool = folder / tables.spool.path if tables.spool.path else (beside.parent if beside else folder) / SPOOL
-    return Setup(path=path, store=store, spool=spool, mailboxes=tuple(mailbox for _, mailbox in mailboxes))
+    return Setup(
+        path=path,
+        store=store,
+        store_options=tables.store.options,
+        spool=spool,
+        retention=tables.retention,
+        mailboxes=tuple(mailbox for _, mailbox in mailboxes),
+    )
 
 
 def in_mailbox(at: int, problem: Problem) -> Problem:
     """A problem of the options of a mailbox as one of the file that holds them."""
     return attrs.evolve(problem, path=f"$.mailboxes[{at}]{problem.path[1:]}")
+
+
+def of_the_store(problem: Problem) -> Problem:
+    """A problem of a store's URL (``$.store``) or of its options (``$.…``) as one of the file that holds them."""
+    at = "$.store.url" if problem.path == "$.store" else f"$.store.options{problem.path[1:]}"
+    return attrs.evolve(problem, path=at)
 
 
 def _holds(path: str, below: str) -> bool:
@@ -282,7 +303,17 @@ def _absolute(path: str | None, folder: Path) -> str | None:
 _SQLITE = "sqlite:///"
 
 
-def _absolute_store(url: str | None, folder: Path) -> str:
+def store_name(url: str) -> str:
+    """What people know a store by: its file, or its URL without a login and without parameters."""
+    if (file := sqlite_file(url)) is not None:
+        return str(file)
+    scheme, _, rest = url.partition("://")
+    login, _, place = rest.rpartition("@")  # the last one: a password may hold any character, rightly or not
+    return f"{scheme}://{'…' if '?' in login else re.split('[?#]', place)[0]}"
+
+
+def absolute_store(url: str | None, folder: Path) -> str:
+    """The URL of a store with a relative file taken as below ``folder``; None is the file that is meant by default."""
     if url is None:
         return f"{_SQLITE}{folder / STORE}"
     if url.startswith(_SQLITE) and (name := url.removeprefix(_SQLITE)):
@@ -290,5 +321,6 @@ def _absolute_store(url: str | None, folder: Path) -> str:
     return url
 
 
-def _sqlite_file(url: str) -> Path | None:
+def sqlite_file(url: str) -> Path | None:
+    """The file of a store that is one."""
     return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) and len(url) > len(_SQLITE) else None

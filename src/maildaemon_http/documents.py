@@ -68,6 +68,7 @@ def entry_document(entry: Entry, address: str) -> Json:
         "firstSeen": moment(entry.first_seen),
         "lastTried": moment(entry.last_tried),
         "attempts": entry.attempts,
+        "dismissed": entry.dismissed,
     }
     if entry.outcome is Outcome.FAILED:
         trouble = trouble_document(entry.trouble) or {"error": None, "message": None, "remedy": None}

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from maildaemon_core.errors import StillPending, Trouble
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo
 from maildaemon_core.ports import Finding, Level
-from maildaemon_core.progress import Entry, Outcome
+from maildaemon_core.progress import Entry, EntryId, Outcome
 from maildaemon_http import compose, documents, tables
 from maildaemon_http.configfile import Mailbox, Setup
 from maildaemon_http.terminal import Terminal, text
@@ -83,9 +84,15 @@ def _store_findings(setup: Setup) -> list[Finding]:
 
 
 def show_entries(
-    setup: Setup, terminal: Terminal, outcome: Outcome, *, names: Sequence[str] = (), limit: int = 50
+    setup: Setup,
+    terminal: Terminal,
+    outcome: Outcome,
+    *,
+    names: Sequence[str] = (),
+    limit: int = 50,
+    dismissed: bool = False,
 ) -> None:
-    """Shows the newest mails that failed, or that were stored."""
+    """Shows the newest mails that failed, or that were stored; those too that a person has ``dismissed`` if wanted."""
     chosen = setup.chosen(names)
     with compose.open_to_look(setup) as (daemon, there):
         _name_store(setup, terminal, there=there)
@@ -93,7 +100,7 @@ def show_entries(
         found: list[Entry] = []
         more = False
         for mailbox in chosen if names else (None,):
-            query = EntryQuery(outcome=outcome, mailbox=mailbox.id if mailbox else None)
+            query = EntryQuery(outcome=outcome, mailbox=mailbox.id if mailbox else None, dismissed=dismissed)
             entries, left = _newest(daemon.entries, query, limit)
             found += entries
             more = more or left
@@ -120,6 +127,52 @@ def show_entries(
             "more": more,
         }
     )
+
+
+def dismiss(setup: Setup, terminal: Terminal, numbers: Sequence[EntryId]) -> bool:
+    """Takes mails out of sight, and ends the retries of those that failed; whether all of them could be.
+
+    Raises ``StoreMissing``.
+    """
+    items: list[Entry] = []
+    troubles: dict[EntryId, Trouble] = {}
+    with compose.open_daemon(setup, make=False) as daemon:
+        _name_store(setup, terminal, there=True)
+        for number in dict.fromkeys(numbers):
+            try:
+                entry = daemon.dismiss(number)
+            except StillPending as error:
+                troubles[number] = error.trouble()
+                continue
+            if entry is None:
+                troubles[number] = _NO_SUCH
+                continue
+            items.append(entry)
+            terminal.line(f"{number}: out of sight{_aftermath(entry)}")
+    for number, trouble in troubles.items():
+        terminal.line(f"{number}: {trouble}", "red")
+    terminal.document(
+        {
+            "configuration": str(setup.path),
+            "store": {"name": setup.store_name, "exists": True},
+            "items": [documents.entry_document(entry, "") for entry in items],
+            "troubles": [{"id": number, **(documents.trouble_document(one) or {})} for number, one in troubles.items()],
+        }
+    )
+    return not troubles
+
+
+_NO_SUCH = Trouble(
+    error="NoSuchEntry",
+    message="there is no mail of that number, or its history was thinned out",
+    remedy="see maildaemon monitoring failed",
+)
+
+
+def _aftermath(entry: Entry) -> str:
+    if entry.outcome is not Outcome.FAILED:
+        return ""
+    return "; the next sweep ends its retries" if entry.open else "; it is not tried again by itself"
 
 
 def _newest(ask: Callable[[EntryQuery], EntryPage], query: EntryQuery, limit: int) -> tuple[list[Entry], bool]:

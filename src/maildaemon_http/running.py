@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
 from threading import current_thread, main_thread
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import attrs
 from rich.text import Text
@@ -21,6 +21,7 @@ from maildaemon_core.engine.daemon import MailDaemon
 from maildaemon_core.errors import InvalidOptions, LeaseLost, MaildaemonError, Trouble
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.progress import Entry, Outcome
+from maildaemon_core.retention import NOTHING_THINNED, Thinned
 from maildaemon_http import compose, documents, tables
 from maildaemon_http.configfile import ConfigurationFault, Mailbox, Setup, in_mailbox
 from maildaemon_http.own_name import own_name
@@ -32,6 +33,9 @@ AT_ONCE = 4
 
 HEEDS = 0.5
 """Seconds after which a signal is heard at the latest."""
+
+THINNED_BATCHES = 200
+"""So many batches of old history are thinned out by one run; the next one goes on, lest a backlog hold up mail."""
 
 LISTED = 20
 """So many failed mails are shown below the table; the monitoring has them all."""
@@ -58,18 +62,23 @@ class Swept:
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """What a run did.  ``stopped``: the exit code of one that was stopped before its end, in good order."""
+    """What a run did.  ``stopped``: the exit code of one that was stopped before its end, in good order.
+
+    ``thinned``: the history that was not to be kept any longer; ``thinning`` is what was in the way of that.
+    """
 
     setup: Setup
     store_is_new: bool
     swept: tuple[Swept, ...]
     inactive: tuple[Mailbox, ...]
+    thinned: Thinned = NOTHING_THINNED
+    thinning: Trouble | None = None
     stopped: int | None = None
 
     @property
     def well(self) -> bool:
-        """No mail failed, no mailbox failed, was paused or is another's."""
-        return all(one.report.well for one in self.swept)
+        """No mail failed, no mailbox failed, was paused or is another's, and the store works."""
+        return all(one.report.well for one in self.swept) and self.thinning is None
 
 
 def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), retry: Retry = Retry.DUE) -> Run:
@@ -91,21 +100,27 @@ def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), ret
         _adopt(daemon, setup)
         active = [mailbox for mailbox in chosen if mailbox.options.active]
         stopped: int | None = None
+        thinning: Future[Thinned | Trouble] | None = None
         lanes = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sweep")
         try:
             futures = [lanes.submit(_sweep, daemon, mailbox, terminal, retry) for mailbox in active]
             try:
                 _wait(futures)
+                thinning = lanes.submit(_thin, daemon, setup)
+                _wait([thinning])
             except KeyboardInterrupt as how:
                 daemon.stop()
                 terminal.note("stopping after what is being stored just now; once more to stop at once")
-                _wait(futures)
+                _wait(futures if thinning is None else [thinning])
                 stopped = exit_code(how)
         except KeyboardInterrupt as how:
             _leave(terminal, exit_code(how))
         lanes.shutdown()
+        thinned = NOTHING_THINNED if thinning is None else thinning.result()
         return Run(
             stopped=stopped,
+            thinned=NOTHING_THINNED if isinstance(thinned, Trouble) else thinned,
+            thinning=thinned if isinstance(thinned, Trouble) else None,
             setup=setup,
             store_is_new=is_new,
             swept=tuple(_report(daemon, mailbox, future) for mailbox, future in zip(active, futures, strict=True)),
@@ -123,6 +138,11 @@ def show_run(run: Run, terminal: Terminal) -> None:
         terminal.line()
         terminal.show(*troubles)
     terminal.show(*_failed_lines(run))
+    if run.thinned.total:
+        more = "; there is more, the next run goes on" if run.thinned.more else ""
+        terminal.line(f"the history of {run.thinned.total} old mails was thinned out{more}")
+    if run.thinning is not None:
+        terminal.line(f"old history could not be thinned out: {run.thinning}", "red")
     terminal.document(_document(run))
 
 
@@ -149,6 +169,11 @@ def _document(run: Run) -> documents.Json:
             for one in run.swept
         ]
         + [{**_identity(mailbox), "state": "inactive"} for mailbox in run.inactive],
+        "thinned": {
+            **{outcome.value: number for outcome, number in run.thinned.numbers.items()},
+            "more": run.thinned.more,
+            "trouble": documents.trouble_document(run.thinning),
+        },
     }
 
 
@@ -183,6 +208,13 @@ def _sweep(daemon: MailDaemon, mailbox: Mailbox, terminal: Terminal, retry: Retr
     return daemon.sweep_once(mailbox.id)
 
 
+def _thin(daemon: MailDaemon, setup: Setup) -> Thinned | Trouble:
+    try:
+        return daemon.thin(setup.retention, batches=THINNED_BATCHES)
+    except MaildaemonError as error:
+        return error.trouble()
+
+
 def _report(daemon: MailDaemon, mailbox: Mailbox, future: Future[SweepReport]) -> Swept:
     try:
         report = future.result()
@@ -212,7 +244,7 @@ def _failed(daemon: MailDaemon, mailbox: Mailbox, report: SweepReport) -> tuple[
     return tuple(counted)[:LISTED]
 
 
-def _wait(futures: Sequence[Future[SweepReport]]) -> None:
+def _wait(futures: Sequence[Future[Any]]) -> None:
     # Not for ever at once: a signal that comes just before the lock is waited for would be heard only after it.
     while wait(futures, timeout=HEEDS).not_done:
         pass

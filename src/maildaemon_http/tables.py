@@ -142,7 +142,7 @@ def successful_table(entries: Sequence[Entry], names: Mapping[MailboxId, str]) -
 
 def _common(entry: Entry, names: Mapping[MailboxId, str]) -> tuple[str | Text, ...]:
     return (
-        str(entry.id),
+        f"{entry.id} dismissed" if entry.dismissed else str(entry.id),
         text(names.get(entry.mailbox, entry.mailbox)),
         text(entry.ref.folder),
         moment(entry.received),

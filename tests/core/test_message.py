@@ -67,7 +67,12 @@ def test_no_piece_is_longer_than_a_chunk_and_none_shows_in_a_log() -> None:
     assert repr(content) == f"BytesContent({6 * CHUNK} bytes)"
 
 
-@given(st.uuids().map(str), st.integers(0, 2**62), st.integers(0, 10**6), st.text("0123456789abcdef", min_size=1))
+@given(
+    st.uuids().map(str) | st.text("ab.-1", min_size=1),
+    st.integers(0, 2**62),
+    st.integers(0, 10**6),
+    st.text("0123456789abcdef", min_size=1),
+)
 def test_the_name_of_a_batch_can_be_read_back(mailbox: str, token: int, number: int, nonce: str) -> None:
     batch = BatchId(MailboxId(mailbox), token, number, nonce)
     assert BatchId.parse(str(batch)) == batch

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maildaemon_core.errors import (
-    DestinationUnavailable,
-)
+from maildaemon_core.errors import DestinationUnavailable, StoreUnavailable
 from maildaemon_core.monitoring import SweepState
 from maildaemon_core.options import MailArchiving
 from maildaemon_core.testing.faults import PLACES
@@ -52,3 +50,31 @@ def test_after_a_destination_error_too_a_retry_uses_the_recorded_names() -> None
     story.change(mail_archiving=MailArchiving(active=True, path_template="elsewhere/{key}.eml"))
     assert counted(story.sweep()) == (1, 0, 0, 0)
     assert list(story.one.visible) == ["invoice.eml"]
+
+
+@pytest.mark.parametrize("place", ["store.record", "store.recorded"])
+@pytest.mark.parametrize("write", range(3))
+def test_a_store_that_went_away_for_a_moment_is_no_mails_fault_whether_or_not_it_still_wrote(
+    place: str, write: int
+) -> None:
+    story = Story(delete_mails_on_server=True)
+    raws = [mail(f"mail {number}") for number in range(3)]
+    for raw in raws:
+        story.server.plant(raw)
+    report = story.falter(StoreUnavailable("the store is away"), write, place=place)
+    assert report.state is SweepState.PAUSED
+    assert report.counts.failed == 0
+    assert [(entry.in_hand, entry.attempts, entry.suspect) for entry in story.store.all()] == [(0, 0, False)] * 3
+    assert story.sweep().well
+    assert sorted(story.one.visible.values()) == sorted(raws)
+    assert story.server.contents() == []
+
+
+def test_what_a_dead_worker_had_in_hand_stays_under_suspicion_though_the_store_goes_away_meanwhile() -> None:
+    story = Story()
+    story.server.plant(mail("invoice"))
+    story.crash(place="source.fetch")
+    assert story.falter(StoreUnavailable("the store is away"), place="store.record").state is SweepState.PAUSED
+    (entry,) = story.store.all()
+    assert entry.in_hand
+    assert story.sweep().well

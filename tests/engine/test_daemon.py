@@ -45,6 +45,12 @@ class Settings:
     color: str = "blue"
 
 
+@attrs.frozen(kw_only=True)
+class StoreSettings(Settings):
+    password: Secret | None = None
+    make: bool = True
+
+
 class House:
     """Everything around a daemon: what its adapters open, and what they were opened with."""
 
@@ -328,6 +334,25 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(house
     assert daemon.retry_failed(ONE) == 0
 
 
+def test_a_lease_that_could_not_be_given_back_is_said_with_what_was_done_and_is_in_nobodys_way(house: House) -> None:
+    house.server.plant(mail("invoice"))
+    daemon = house.daemon()
+    daemon.adopt(ONE, options())
+    house.fuse.arm(0, place="store.give_back", error=lambda _: StoreUnavailable("the store is away"))
+    report = daemon.sweep_once(ONE)
+    assert (report.state, report.counts.stored) == (SweepState.PAUSED, 1)
+    assert report.trouble is not None
+    assert report.trouble.message == "the store is away"
+    other = house.daemon()
+    other.adopt(ONE, options())
+    assert other.sweep_once(ONE).state is SweepState.BUSY, "another one cannot know"
+    house.fuse.arm(0, place="store.give_back", error=lambda _: StoreUnavailable("the store is away"))
+    with pytest.raises(StoreUnavailable):
+        daemon.retry_failed(ONE)
+    assert daemon.sweep_once(ONE).well
+    assert other.sweep_once(ONE).well
+
+
 def test_a_lease_that_is_lost_in_the_middle_ends_the_sweep_and_hides_nothing_of_the_other_one(house: House) -> None:
     house.server.plant(mail("invoice"))
     first, second = house.daemon(), house.daemon()
@@ -414,21 +439,26 @@ def test_a_retry_that_the_store_refuses_gives_the_lease_back(house: House) -> No
     assert house.store.all()[0].stage is Stage.WAITING
 
 
-def test_a_store_is_opened_by_the_scheme_of_its_url(house: House) -> None:
-    opened: list[str] = []
+def test_a_store_is_opened_by_the_scheme_of_its_url_with_its_own_settings(house: House) -> None:
+    opened: list[tuple[str, StoreSettings]] = []
 
-    def open_memory(url: str) -> Store:
-        opened.append(url)
+    def open_memory(url: str, settings: StoreSettings) -> Store:
+        opened.append((url, settings))
         return house.store
 
-    stores: Registry[Store] = Registry(STORES, entries=(), memory=Kind(settings=Settings, open=open_memory))
-    assert open_store("memory+fast://x", stores) is house.store
+    stores: Registry[Store] = Registry(STORES, entries=(), memory=Kind(settings=StoreSettings, open=open_memory))
+    assert open_store("memory+fast://x", stores=stores) is house.store
     with MailDaemon.open(
         "memory:here", stores=stores, sources=house.sources, destinations=house.destinations
     ) as daemon:
         daemon.adopt(ONE, options())
-    assert opened == ["memory+fast://x", "memory:here"]
+    assert opened == [("memory+fast://x", StoreSettings()), ("memory:here", StoreSettings())]
+    given = {"color": "red", "password": "env:DB"}
+    open_store("memory:x", given, make=False, stores=stores, read_secret=lambda secret: Secret(f"read {secret.value}"))
+    assert opened[-1][1] == StoreSettings(color="red", password=Secret("read env:DB"), make=False)
+    with pytest.raises(InvalidOptions, match=r"\$\.colour"):
+        open_store("memory:x", {"colour": "red"}, stores=stores)
     with pytest.raises(UnknownKind, match="no store named 'mysql'; installed: memory"):
-        open_store("mysql://x", stores)
+        open_store("mysql://x", stores=stores)
     with pytest.raises(UnknownKind, match="not the URL of a store"):
-        open_store("maildaemon.db", stores)
+        open_store("maildaemon.db", stores=stores)

@@ -152,7 +152,7 @@ def test_broken_toml_is_told_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "code", "said"),
     [
-        ("oracle://scott:tiger@host/db", 2, "installed: sqlite"),
+        ("oracle://scott:tiger@host/db", 2, "installed: postgres, postgresql, sqlite"),
         ("sqlite://", 2, "$.store.url"),
         ("nonsense", 2, "is not the URL of a store"),
         ("sqlite:///no/such/folder/m.db", 1, "folder does not exist"),

@@ -16,7 +16,7 @@ from maildaemon_core.engine.tidying import Tidying
 from maildaemon_core.message import BatchId, FolderRef, Headers
 from maildaemon_core.options import Aftercare
 from maildaemon_core.ports import Fetched, FolderState, Known
-from maildaemon_core.progress import Entry, Happening, Rebound, Stage, Unstaged
+from maildaemon_core.progress import Dismissed, Entry, Happening, Rebound, Stage, Unstaged
 from maildaemon_core.testing.memory_store import MemoryLease
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -136,6 +136,19 @@ def left_as_vanished_when_it_comes_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Book, "after", wrong)
 
 
+def dismissed_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    """What a person has dismissed is given up at once, though a worker that died may have published it."""
+
+    def wrong(delivery: Delivery, entries: Sequence[Entry]) -> None:
+        delivery._book.record([delivery._book.after(entry, Dismissed()) for entry in entries])
+
+    patch.setattr(Delivery, "drop", wrong)
+
+
+def dismissed_and_tried_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Sweep, "_close_what_was_dismissed", lambda sweep: None)
+
+
 FAULTS: dict[str, Plant] = {
     "cursor saved before entries": cursor_saved_before_entries,
     "tidied before stored": tidied_before_stored,
@@ -148,6 +161,8 @@ FAULTS: dict[str, Plant] = {
     "written again when nobody can tell": written_again_when_nobody_can_tell,
     "batch forgotten before it is recorded": taken_up_where_the_batch_was_left,
     "left as vanished when it comes back": left_as_vanished_when_it_comes_back,
+    "dismissed without a look": dismissed_without_a_look,
+    "dismissed and tried again": dismissed_and_tried_again,
 }
 
 

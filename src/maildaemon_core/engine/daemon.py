@@ -12,33 +12,45 @@ from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
 from maildaemon_core import codec
+from maildaemon_core.engine.catalog import Catalog, Kept
 from maildaemon_core.engine.holder import for_people, is_dead, this_process
-from maildaemon_core.engine.opening import Opener
+from maildaemon_core.engine.opening import Opener, with_secrets_read
 from maildaemon_core.engine.plugins import Registry, installed_destinations, installed_sources, installed_stores
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.sweep import BOUNDS, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets, internal_trouble
 from maildaemon_core.engine.validation import Validation
-from maildaemon_core.errors import InvalidOptions, LeaseLost, MaildaemonError, Trouble, UnknownKind
+from maildaemon_core.errors import (
+    InvalidOptions,
+    LeaseLost,
+    MaildaemonError,
+    StillPending,
+    StoreUnavailable,
+    Trouble,
+    UnknownKind,
+)
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntryPage, EntryQuery, Event, MailboxInfo, SweepReport, SweepState
-from maildaemon_core.options import MailboxOptions
+from maildaemon_core.options import MailboxOptions, Secret
 from maildaemon_core.ports import (
     Configuration,
     Destination,
     Finding,
+    Holder,
     Lease,
     MailSource,
     Monitor,
     SecretReader,
+    SecretStore,
     Store,
 )
-from maildaemon_core.progress import STEPS, Again, Outcome, Stage, advance
+from maildaemon_core.progress import STEPS, Again, Dismissed, Entry, EntryId, Outcome, Stage, advance
+from maildaemon_core.retention import Retention, Thinned
 from maildaemon_core.schedule import Watch, next_watch
 
 logger = logging.getLogger(__name__)
@@ -46,6 +58,10 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
 """A lease is renewed three times in this time; it is how long a mailbox waits for a worker of another machine that
 died."""
+
+
+THINNED_AT_ONCE = 500
+"""So many entries are thinned out by one transaction: nobody waits long for it."""
 
 
 def utc_now() -> datetime:
@@ -83,6 +99,8 @@ class MailDaemon:
         self._clock = clock
         self._options: dict[MailboxId, MailboxOptions] = {}
         self._watches: dict[MailboxId, Watch] = {}
+        self._owners: dict[MailboxId, str] = {}
+        self._left: dict[MailboxId, str] = {}  # who of us works no more, and could not give its lease back
         self._stopping = Signal()
 
     @classmethod
@@ -90,6 +108,8 @@ class MailDaemon:
         cls,
         url: str,
         *,
+        store_options: Mapping[str, Any] = {},
+        make: bool = True,
         stores: Registry[Store] | None = None,
         sources: Registry[MailSource] | None = None,
         destinations: Registry[Destination] | None = None,
@@ -97,10 +117,13 @@ class MailDaemon:
         monitors: Sequence[Monitor] = (),
         spool: Path | None = None,
     ) -> MailDaemon:
-        """With the store at ``url`` (``sqlite:///mail.db``).  Raises ``UnknownKind`` or what opening the store
-        raises."""
+        """With the store at ``url`` (``sqlite:///mail.db``); ``store_options`` are the settings of its kind.
+
+        ``make``: whether one that is not there is made.  Raises ``UnknownKind``, ``InvalidOptions`` or what opening the
+        store raises.
+        """
         return cls(
-            open_store(url, stores),
+            open_store(url, store_options, make=make, stores=stores, read_secret=read_secret),
             sources=sources,
             destinations=destinations,
             read_secret=read_secret,
@@ -139,6 +162,22 @@ class MailDaemon:
         self._options[mailbox] = options
         return saved
 
+    def catalog(self, vault: SecretStore, *, refused: Callable[[Secret], str | None] = lambda secret: None) -> Catalog:
+        """The configurations that the store keeps whole, secrets sealed by ``vault``, for people to make and change.
+
+        They are swept once they were taken on; ``refused`` is why a secret as it is written may not be kept.
+        """
+        return Catalog(self.store, vault, self._opener.problems, refused=refused)
+
+    def take_on(self, kept: Kept) -> None:
+        """Takes on a mailbox of the catalog: as ``adopt``, but nothing is written, for the store keeps it already.
+
+        Raises ``InvalidOptions`` if it cannot be used any more, for a plug-in is gone, say.
+        """
+        if faults := self._opener.problems(kept.options):
+            raise InvalidOptions(faults)
+        self._options[kept.configuration.id] = kept.options
+
     def mailboxes(self) -> Mapping[MailboxId, MailboxOptions]:
         """What was adopted."""
         return dict(self._options)
@@ -152,7 +191,8 @@ class MailDaemon:
     def sweep_once(self, mailbox: MailboxId) -> SweepReport:
         """One sweep of an adopted mailbox, now.  Never raises for what goes wrong with it: the report says so.
 
-        Raises ``StoreUnavailable`` if not even the ledger can be reached, KeyError for a mailbox that was not adopted.
+        Raises ``StoreUnavailable`` if it could not begin for want of the ledger, KeyError for a mailbox that was not
+        adopted.
         """
         options = self._options[mailbox]
         lease = self._lease(mailbox)
@@ -165,8 +205,14 @@ class MailDaemon:
         )
         watch = next_watch(before, failed=not report.well, now=self._clock())
         self._watches[mailbox] = watch
-        with suppress(LeaseLost):  # whoever has it now will report
-            lease.give_back(watch.due_at, report)
+        try:
+            self._give_back(lease, watch.due_at, report)
+        except LeaseLost:
+            pass  # whoever has it now will report
+        except StoreUnavailable as error:
+            # What the report counts is committed; that it is not in the store is told to whoever asked for the sweep.
+            if report.well:
+                report = attrs.evolve(report, state=SweepState.PAUSED, trouble=error.trouble())
         return report
 
     def _sweep(self, lease: Lease, options: MailboxOptions) -> SweepReport:
@@ -189,6 +235,8 @@ class MailDaemon:
                     bounds=self._bounds,
                     stopping=self._stopping.is_set,
                 ).run()
+        except StoreUnavailable as error:
+            return self._not_swept(lease.mailbox, SweepState.PAUSED, error.trouble())
         except MaildaemonError as error:
             return self._not_swept(lease.mailbox, SweepState.FAILED, error.trouble())
         except Exception as error:
@@ -209,11 +257,29 @@ class MailDaemon:
 
     def _lease(self, mailbox: MailboxId) -> Lease | None:
         owner = this_process()
-        lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner)
-        if lease is None and (holder := self.store.holder(mailbox)) is not None and is_dead(holder.owner):
-            # A process of this machine that was killed: nobody needs to wait for the end of its lease.
-            lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner, over=holder)
+        try:
+            lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner)
+            if lease is None and (holder := self.store.holder(mailbox)) is not None and self._is_gone(mailbox, holder):
+                # Whoever had it works no more: nobody needs to wait for the end of its lease.
+                lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner, over=holder)
+        except StoreUnavailable:
+            self._left.setdefault(mailbox, owner)  # perhaps it was given all the same
+            raise
+        if lease is not None:
+            self._owners[mailbox] = owner
+            self._left.pop(mailbox, None)
         return lease
+
+    def _is_gone(self, mailbox: MailboxId, holder: Holder) -> bool:
+        """Whether a holder was a process of this machine that was killed, or we could not give back what we had."""
+        return is_dead(holder.owner) or holder.owner == self._left.get(mailbox)
+
+    def _give_back(self, lease: Lease, next_due: datetime | None = None, report: SweepReport | None = None) -> None:
+        try:
+            lease.give_back(next_due, report)
+        except StoreUnavailable:
+            self._left[lease.mailbox] = self._owners[lease.mailbox]
+            raise
 
     def _held(self, mailbox: MailboxId) -> Trouble:
         holder = self.store.holder(mailbox)
@@ -245,6 +311,54 @@ class MailDaemon:
     def infos(self) -> Sequence[MailboxInfo]:
         return self.store.infos()
 
+    def dismiss(self, number: EntryId) -> Entry | None:
+        """Takes an entry out of people's sight until its outcome changes; one that failed is not tried again by itself.
+
+        The mail stays on the server.  Its retries end at once if nobody works on the mailbox and nothing of the mail is
+        staged, else with the next sweep.  Answers with the entry, or None if there is none of that number.
+
+        Raises ``StillPending`` for one about which nothing was decided yet.
+        """
+        entry = self.store.dismiss(number)
+        if entry is None:
+            return None
+        if not entry.dismissed:
+            raise StillPending(
+                f"mail {number} is still pending: nothing was decided about it",
+                remedy="wait for the next sweep; what failed, was stored or skipped can be dismissed",
+            )
+        if not entry.open or entry.outcome is not Outcome.FAILED or entry.stage is Stage.PLANNED:
+            return entry
+        lease = self._lease(entry.mailbox)
+        if lease is None:
+            return entry
+        with suppress(LeaseLost):  # whoever has it now will end the retries
+            try:
+                now = self._clock()
+                mine = [one for one in lease.dismissed() if one.id == number and one.stage is not Stage.PLANNED]
+                lease.record([advance(one, Dismissed(), now) for one in mine])
+            finally:
+                self._give_back(lease)
+        return self.store.entry(number)
+
+    def thin(self, retention: Retention, *, batches: int | None = None) -> Thinned:
+        """Thins out what ``retention`` does not keep: at most ``batches`` times some hundred entries, if given.
+
+        Each batch is a transaction of its own; ``stop`` ends it after one.  Raises ``StoreUnavailable``.
+        """
+        numbers: dict[Outcome, int] = {}
+        left = batches
+        for outcome, before in retention.expired(self._clock()).items():
+            numbers[outcome] = 0
+            thinned = THINNED_AT_ONCE
+            while thinned == THINNED_AT_ONCE:
+                if self._stopping.is_set() or left == 0:
+                    return Thinned(numbers=numbers, more=True)
+                thinned = self.store.thin(outcome, before, limit=THINNED_AT_ONCE)
+                numbers[outcome] += thinned
+                left = None if left is None else left - 1
+        return Thinned(numbers=numbers)
+
     def retry_failed(self, mailbox: MailboxId, *, unconfirmed: bool = False) -> int:
         """Has every failed mail of a mailbox tried again, those given up too; how many those are.
 
@@ -273,15 +387,30 @@ class MailDaemon:
                     return number
                 before = page.next
         finally:
-            lease.give_back(now)
+            self._give_back(lease, now)
 
 
-def open_store(url: str, stores: Registry[Store] | None = None) -> Store:
-    """The store that a URL names by its scheme."""
+def open_store(
+    url: str,
+    options: Mapping[str, Any] = {},
+    *,
+    make: bool = True,
+    stores: Registry[Store] | None = None,
+    read_secret: SecretReader = lambda secret: secret,
+) -> Store:
+    """The store that a URL names by its scheme; ``options`` are the settings of its kind.
+
+    Unless ``make``, one that is not there is not made, if its kind has a setting ``make``: ``StoreMissing``.
+    Raises ``UnknownKind``, ``BrokenPlugin``, ``InvalidOptions`` or what opening the store raises.
+    """
     scheme, separator, _ = url.partition(":")
     if not separator:
         raise UnknownKind(f"{url!r} is not the URL of a store", remedy="write sqlite:///maildaemon.db, say")
-    return (stores or installed_stores()).kind(scheme.partition("+")[0]).open(url)
+    kind = (stores or installed_stores()).kind(scheme.partition("+")[0])
+    settings = with_secrets_read(codec.read(kind.settings, options), read_secret)
+    if not make and hasattr(settings, "make"):
+        settings = attrs.evolve(settings, make=False)
+    return kind.open(url, settings)
 
 
 class _Heartbeat:

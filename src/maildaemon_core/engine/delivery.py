@@ -19,6 +19,7 @@ from maildaemon_core.plan import Store, choose_path
 from maildaemon_core.ports import Occupied, Put, Staged, StillStaged, Unknown, WasPublished
 from maildaemon_core.progress import (
     Artifact,
+    Dismissed,
     Entry,
     EntryId,
     LetGo,
@@ -90,11 +91,28 @@ class Delivery:
         """Works off what earlier sweeps have staged and recorded; needs no mail server.  Raises ``Paused``."""
         batches: dict[BatchId | None, list[Entry]] = defaultdict(list)
         for entry in self._book.due((Stage.PLANNED,)):
-            batches[entry.batch].append(entry)
+            if not entry.dismissed:
+                batches[entry.batch].append(entry)
         for batch, entries in batches.items():
             self._resume(batch, entries)
             self._pause_if_down()
         self._targets.clear(self._book.lease.mailbox, self._book.lease.token, self._nonce, self._needed())
+
+    def drop(self, entries: Sequence[Entry]) -> None:
+        """Stores no more of these planned mails, which a person has dismissed; their names stay reserved.
+
+        What a worker that died has published of them counts as that.  A mail about which a destination says nothing at
+        present stays as it is.
+        """
+        batches: dict[BatchId | None, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            batches[entry.batch].append(entry)
+        for batch, its in batches.items():
+            assert batch is not None, "what is planned has a batch"
+            reachable = self._reachable(its)
+            answers = self._recovered(batch, reachable)
+            self._book.record([over for entry in reachable if (over := self._dropped(entry, answers)) is not None])
+            self._forget_unless_needed(batch)
 
     # -------------------------------------------------------------------------------------------------- staging
 
@@ -267,11 +285,14 @@ class Delivery:
 
     # ---------------------------------------------------------------------------------------------- after a crash
 
-    def _resume(self, batch: BatchId | None, entries: Sequence[Entry]) -> None:
+    def _reachable(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries without the destinations that were taken out of the options: these are dropped from open plans.
+
+        Records those of which nothing is left.
+        """
         reachable: list[Entry] = []
         stranded: list[Entry] = []
         for entry in entries:
-            # A destination that was taken out of the options is dropped from open plans.
             kept = tuple(a for a in entry.artifacts if a.receipt or self._targets.has(a.place))
             if kept:
                 reachable.append(attrs.evolve(entry, artifacts=kept))
@@ -279,9 +300,21 @@ class Delivery:
                 # It may have been delivered there: storing it elsewhere by ourselves could double it.
                 stranded.append(self._book.after(entry, Unconfirmable(_out_of_reach(entry.artifacts[0]))))
         self._book.record(stranded)
-        if batch is None or not reachable:
+        return reachable
+
+    def _recovered(self, batch: BatchId, entries: Sequence[Entry]) -> Answers:
+        return self._targets.ask(_parts(entries), lambda destination, its: destination.recover(batch, its))
+
+    def _resume(self, batch: BatchId | None, entries: Sequence[Entry]) -> None:
+        reachable = self._reachable(entries)
+        if (
+            batch is None
+        ):  # nothing of ours leaves it like that; nobody can tell any more, and it must not wait for ever
+            self._book.record([self._book.after(e, Unconfirmable(_unconfirmed(e.artifacts[0]))) for e in reachable])
             return
-        answers = self._targets.ask(_parts(reachable), lambda destination, its: destination.recover(batch, its))
+        if not reachable:
+            return
+        answers = self._recovered(batch, reachable)
         if answers.down:
             raise Paused(next(iter(answers.down.values())))
         # Publishing also gives receipts for the parts that were published before.
@@ -290,6 +323,21 @@ class Delivery:
         self._book.record([self._at_rest(self._judged(entry, answers)[0]) for entry in over])
         self._publish(waiting)
         self._forget_unless_needed(batch)
+
+    def _dropped(self, entry: Entry, answers: Answers) -> Entry | None:
+        """A dismissed mail after what its destinations say of it; None if they do not say."""
+        said = {artifact.slot: answers.about(artifact) for artifact in _unpublished(entry)}
+        if not all(isinstance(answer, StillStaged | WasPublished | Unknown) for answer in said.values()):
+            return None
+        published = {slot: answer.receipt for slot, answer in said.items() if isinstance(answer, WasPublished)}
+        artifacts = [attrs.evolve(a, receipt=published.get(a.slot, a.receipt)) for a in entry.artifacts]
+        entry = self._book.after(entry, Published(tuple(artifacts)))
+        if entry.stage is Stage.STORED:
+            return self._at_rest(entry)
+        unknown = next((artifact for artifact in artifacts if isinstance(said.get(artifact.slot), Unknown)), None)
+        if unknown is not None:
+            return self._book.after(entry, Unconfirmable(_unconfirmed(unknown)))
+        return self._book.after(entry, Dismissed())
 
     def _needed(self) -> set[BatchId | None]:
         return {entry.batch for entry in self._book.due((Stage.PLANNED,), THE_END)}

@@ -11,11 +11,9 @@ from maildaemon_core import codec
 from maildaemon_core.engine.plugins import Registry
 from maildaemon_core.engine.targets import Target
 from maildaemon_core.errors import BrokenPlugin, InvalidOptions, Problem, UnknownKind
-from maildaemon_core.options import DestinationOptions, MailboxOptions
+from maildaemon_core.options import DestinationOptions, MailboxOptions, Secret
 from maildaemon_core.ports import Destination, DestinationKind, MailSource, SecretReader, SourceKind, Spool
 from maildaemon_core.soundness import problems
-
-_SECRETS = ("password", "client_secret", "client_certificate")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,17 +47,24 @@ class Opener:
     def source(self, options: MailboxOptions) -> MailSource:
         """Connects and logs in; raises what a source raises."""
         kind = self.sources.kind(options.kind)
-        return kind.open(self._revealed(options), codec.read(kind.settings, options.options), self.spool)
+        return kind.open(self._revealed(options), self._settings(kind, options), self.spool)
 
     def target(self, options: DestinationOptions) -> Target:
         kind = self.destinations.kind(options.kind)
-        destination = kind.open(self._revealed(options), codec.read(kind.settings, options.options))
+        destination = kind.open(self._revealed(options), self._settings(kind, options))
         return Target(options, destination)
 
+    def _settings(self, kind: SourceKind | DestinationKind, options: MailboxOptions | DestinationOptions) -> Any:
+        return self._revealed(codec.read(kind.settings, options.options))
+
     def _revealed(self, options: Any) -> Any:
-        """The options with their secrets read; every secret that there is, is read just before it is used."""
-        held = {name: getattr(options, name, None) for name in _SECRETS}
-        return attrs.evolve(options, **{name: self.read_secret(one) for name, one in held.items() if one is not None})
+        return with_secrets_read(options, self.read_secret)
+
+
+def with_secrets_read(options: Any, read_secret: SecretReader) -> Any:
+    """Options or settings with their secrets read; every secret that there is, is read just before it is used."""
+    held = {each.name: getattr(options, each.name) for each in attrs.fields(type(options))}
+    return attrs.evolve(options, **{name: read_secret(one) for name, one in held.items() if isinstance(one, Secret)})
 
 
 def _own_problems(

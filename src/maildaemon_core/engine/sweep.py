@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from datetime import datetime
 
 import attrs
@@ -32,7 +33,7 @@ from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepStar
 from maildaemon_core.options import MailboxOptions
 from maildaemon_core.plan import Nothing, Store, plan_message, too_large
 from maildaemon_core.ports import Fetched, Lease, MailSource, Page, Unfetched, Vanished
-from maildaemon_core.progress import Entry, GaveUp, Gone, LeftInHand, LetGo, Stage, Taken, Withheld
+from maildaemon_core.progress import Dismissed, Entry, GaveUp, Gone, LeftInHand, LetGo, Stage, Taken, Withheld
 from maildaemon_core.schedule import MAX_ATTEMPTS, after_failure
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class Sweep:
         try:
             self._book.open_balance()
             self._suspect_what_was_in_hand()
+            self._close_what_was_dismissed()
             self._delivery.resume()
             source = self._lane.submit(self._open_source).result()
             try:
@@ -153,7 +155,10 @@ class Sweep:
             return SweepState.PAUSED, error.trouble
         except LeaseLost as error:
             return SweepState.LOST, error.trouble()
-        except (SpoolFull, StoreUnavailable) as error:
+        except StoreUnavailable as error:
+            self._let_go()
+            return SweepState.PAUSED, error.trouble()
+        except SpoolFull as error:
             return SweepState.PAUSED, error.trouble()
         except MaildaemonError as error:
             return SweepState.FAILED, error.trouble()
@@ -192,6 +197,13 @@ class Sweep:
         )
         self._book.record([self._book.after(e, GaveUp(given_up)) if e.attempts >= MAX_ATTEMPTS else e for e in entries])
 
+    def _close_what_was_dismissed(self) -> None:
+        """Of what is staged something may have been published by a worker that died: that is asked first (law 2)."""
+        dismissed = self._lease.dismissed()
+        staged = [entry for entry in dismissed if entry.stage is Stage.PLANNED]
+        self._book.record([self._book.after(e, Dismissed()) for e in dismissed if e.stage is not Stage.PLANNED])
+        self._delivery.drop(staged)
+
     # ---------------------------------------------------------------------------------------------------- working off
 
     def _work_off(self, source: MailSource, tidying: Tidying) -> None:
@@ -228,6 +240,15 @@ class Sweep:
                 answer.content.close()
         held = {entry.id for entry in self._lease.in_hand()}
         self._book.record([self._book.after(entry, LetGo()) for entry in batch.entries if entry.id in held])
+
+    def _let_go(self) -> None:
+        """Puts back what we have in hand, if the store is there again: that it went away was not the fault of a mail.
+
+        What is planned already is in nobody's hand; of everything else nothing is visible anywhere yet.
+        """
+        with suppress(StoreUnavailable, LeaseLost):
+            mine = [entry for entry in self._lease.in_hand() if entry.in_hand == self._lease.token]
+            self._book.record([self._book.after(entry, LetGo()) for entry in mine])
 
     def _batches(self) -> Iterator[Batch]:
         """What is due, in batches of one folder that are bounded by count and bytes; suspects each alone.
