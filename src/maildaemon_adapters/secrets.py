@@ -133,7 +133,7 @@ def _from_file(name: str, folder: Path, limit: Path | None) -> str:
     try:
         with path.open("rb") if limit is None else os.fdopen(_opened_below(name, folder, limit), "rb") as file:
             data = file.read(LARGEST + 1)
-        text = data.decode("utf-8")
+        text = "" if len(data) > LARGEST else data.decode("utf-8")  # what is cut off may be half a character
     except (OSError, ValueError) as error:
         reason = error.strerror or str(error) if isinstance(error, OSError) else "it is no text in UTF-8"
         raise SecretUnreadable(

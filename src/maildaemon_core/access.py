@@ -31,7 +31,7 @@ LONGEST_DAYS = 36_500
 """Days ahead that an expiry may be written as; who wants more wants a key that does not expire."""
 
 _SHAPE = re.compile(r"md_([0-9a-f]{10})_([A-Za-z0-9_-]{43})")
-_WITH_SECRET = re.compile(r"(md_[0-9a-f]{10})_[A-Za-z0-9_-]+")
+_WITH_SECRET = re.compile(r"(md_[0-9a-f]{10})_[A-Za-z0-9_-]+|([0-9a-f]{10})_[A-Za-z0-9_-]{43}")
 _LIKE_A_KEY = re.compile(r".*md_[0-9a-f]{10}.*|[0-9a-f]{10}")
 _DAYS = re.compile(r"([0-9]{1,6})d")
 _NOBODYS = hashlib.sha256(b"").hexdigest()
@@ -113,7 +113,7 @@ def name_fault(name: str) -> str:
         return "a name has printable characters only"
     if name != name.strip():
         return "a name neither begins nor ends with a blank"
-    if _LIKE_A_KEY.fullmatch(name):
+    if _LIKE_A_KEY.fullmatch(name) or without_secret(name) != name:
         return "this looks like a key or the prefix of one, which no name may"
     return ""
 
@@ -176,7 +176,8 @@ def named(keys: Iterable[ApiKey], wanted: str) -> ApiKey | None:
     Of several of that name it is the one that is not revoked, else the one that was revoked last.
     """
     there = list(keys)
-    prefix = prefix_of(wanted) or wanted.removeprefix("md_")
+    bare = wanted.removeprefix("md_")
+    prefix = prefix_of(f"md_{bare}") or bare
     if found := [key for key in there if key.prefix == prefix]:
         return found[0]
     alike = [key for key in there if key.name == wanted]
@@ -190,7 +191,7 @@ def kept_scopes(names: Collection[object]) -> frozenset[Scope]:
 
 def without_secret(text: str) -> str:
     """The text with what may be the secret of a key in it left out: for whatever shows what people have written."""
-    return _WITH_SECRET.sub(r"\1_…", text)
+    return _WITH_SECRET.sub(r"\1\2_…", text)
 
 
 def _digest(key: str) -> str:

@@ -212,7 +212,7 @@ def _union(converter: cattrs.Converter, tp: Any) -> Hook:
     """One of several: null, an object of a class, one of the words, else the remaining type (one at most)."""
     arms = [each for each in get_args(tp) if each is not types.NoneType]
     nullable = len(arms) < len(get_args(tp))
-    classes = [each for each in arms if attrs.has(each) and each is not Secret]
+    classes = [each for each in arms if attrs.has(each)]
     words = {word: word for each in arms if get_origin(each) is Literal for word in get_args(each)}
     rest = [each for each in arms if each not in classes and get_origin(each) is not Literal]
     if len(rest) > 1:

@@ -6,10 +6,15 @@ A stored secret is kept only for the server that it was entered for.  Whoever ma
 password; could they change the host and keep the password, the next sweep would send it to a host of theirs.  So each
 secret stands for some *facts*, and is asked for anew when one of them changes:
 
-- of the mailbox: kind, host, port and TLS as they take effect, tenant, path (which may be a URL), and what of the
-  kind's own options sounds as if it led elsewhere or weakened TLS (``endpointUrl``, ``caFile``, ``verify``).  Without a
-  host the domain of the address and of the user name counts, since that is where a server would be looked up.
-- of a destination: its name, kind, url, and the same of its options.
+- of the mailbox: kind, host, port and TLS as they take effect, tenant, path (which may be a URL), and the kind's own
+  options.  Without a host the domain of the address and of the user name counts, since that is where a server would be
+  looked up.
+- of a destination: its name, kind, url, and its options.
+
+Of options every text and every switch counts, for nobody knows here which of them leads elsewhere or weakens TLS
+(``endpointUrl``, ``region``, ``sslmode``, ``followRedirects``); of the numbers only those that sound like it.  What
+stands in an object that is secret as a whole (``credentials``) is entered together: with a new ``tokenUrl`` in it the
+key beside that is asked for anew.
 
 User names and ``clientId`` are no facts: with another one the secret still goes to the server that knows it anyway.
 
@@ -86,7 +91,7 @@ class Carried:
     no other mask.  ``problems``: what must be entered (again); with any of these nothing may be stored.
     """
 
-    document: object
+    document: object = attrs.field(repr=False)  # what was entered anew stands in it
     kept: frozenset[str]
     problems: tuple[Problem, ...]
 
@@ -127,7 +132,19 @@ def filled(document: object, secrets: Mapping[str, Secret]) -> object:
 
 
 def without_secrets(document: object) -> MailboxOptions:
-    """What a masked document says apart from its secrets, for which ``STAND_IN`` stands.  Raises ``InvalidOptions``."""
+    """What a document that is stored says apart from its secrets, for which ``STAND_IN`` stands.
+
+    Raises ``InvalidOptions``, also if it is not as ``take_apart`` makes them: somebody who writes the database and has
+    no master key could put an address where it is masked, or the name of one destination upon another.
+    """
+    seen: set[str] = set()
+    for path, text in hidden_texts(document):
+        place = place_of(document, path)
+        if text not in {MASK, ""}:
+            raise InvalidOptions([Problem(path=written(path), message="is not masked, as all is that is stored here")])
+        if text and place in seen:
+            raise InvalidOptions([Problem(path=written(path[:2]), message="has the name of an earlier destination")])
+        seen.add(place)
     return codec.read(MailboxOptions, _standing_in(document))
 
 
@@ -175,7 +192,7 @@ def carry(
     """
     before = _what_is_stored(stored)
     known: Collection[str] = places if before is not None else ()
-    document = with_the_absent(wanted, known) if absence_keeps else wanted
+    document = with_the_absent(wanted, stored, known) if absence_keeps else wanted
     now, faults = codec.read_what_can_be(MailboxOptions, _standing_in(document))
     kept: set[str] = set()
     problems: list[Problem] = []
@@ -216,13 +233,14 @@ def _facts(place: str, options: MailboxOptions) -> dict[str, Any]:
 
 
 def _mailbox_facts(options: MailboxOptions) -> dict[str, Any]:
-    host = (options.host or "").casefold().rstrip(".")
+    # Not casefold, to which ß is ss: the two are different hosts (RFC 5894 §7.2).
+    host = (options.host or "").lower().rstrip(".")
     return {
         "type": options.kind,
         "host": host or [_domain(options.mailbox), _domain(options.username)],
         "port": options.port or _OWN_PORTS.get((options.kind, options.tls_mode), 0),
         "tls": options.tls_mode,
-        "tenantId": (options.tenant_id or "").casefold(),
+        "tenantId": (options.tenant_id or "").lower(),
         "path": options.path or "",
         "options": dict(_leading_elsewhere(options.options)),
     }
@@ -233,21 +251,46 @@ def _destination_facts(options: DestinationOptions) -> dict[str, Any]:
 
 
 def _domain(address: str | None) -> str:
-    return (address or "").rpartition("@")[2].casefold() if "@" in (address or "") else ""
+    return (address or "").rpartition("@")[2].lower() if "@" in (address or "") else ""
 
 
-def _leading_elsewhere(value: Any, path: str = "", counts: bool = False) -> Iterator[tuple[str, Any]]:
-    """What of a kind's own options may decide where a secret goes and how safely; rather too much than too little."""
+def _leading_elsewhere(
+    value: Any, path: str = "", counts: bool = False, hidden: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """What of a kind's own options may decide where a secret goes and how safely; rather too much than too little.
+
+    Texts that are secret themselves are no facts: what is sealed about them must be known before they are opened.
+    """
     if isinstance(value, Mapping):
         for key, one in value.items():
-            if not wire.sounds_secret(key):
-                yield from _leading_elsewhere(one, f"{path}/{escaped(key)}", counts or _sounds_like_a_place(key))
+            is_hidden = hidden or wire.sounds_secret(key)
+            yield from _leading_elsewhere(one, f"{path}/{escaped(key)}", counts or _sounds_like_a_place(key), is_hidden)
     elif isinstance(value, (list, tuple)):
         for at, one in enumerate(value):
-            yield from _leading_elsewhere(one, f"{path}/{at}", counts)
-    elif value is not None and (counts or (isinstance(value, str) and "://" in value)):
+            yield from _leading_elsewhere(one, f"{path}/{at}", counts, hidden)
+    elif isinstance(value, bool) or (isinstance(value, str) and not hidden):
+        yield path, value
+    elif isinstance(value, (int, float)) and counts:
         whole = isinstance(value, float) and value.is_integer()  # a database may write 1.0 as 1
         yield path, int(value) if whole else value
+
+
+def _leading_secretly(value: Any, path: str = "", key: str = "", together: bool = False) -> Iterator[tuple[str, str]]:
+    """The secret texts of a kind's own options that may themselves decide where the others go: those that stand with
+    others in what is secret as a whole, connection strings, and addresses."""
+    if isinstance(value, Mapping):
+        inside = together or wire.sounds_secret(key)
+        for name, one in value.items():
+            yield from _leading_secretly(one, f"{path}/{escaped(name)}", name, inside)
+    elif isinstance(value, (list, tuple)):
+        for at, one in enumerate(value):
+            yield from _leading_secretly(one, f"{path}/{at}", key, together)
+    elif isinstance(value, str) and (together or (wire.sounds_secret(key) and _is_address(key, value))):
+        yield path, value
+
+
+def _is_address(key: str, text: str) -> bool:
+    return "://" in text or "connectionstring" in key.casefold().replace("_", "").replace("-", "")
 
 
 def _sounds_like_a_place(key: str) -> bool:
@@ -272,7 +315,17 @@ def _changed(
     if any(fault.path in unread or fault.path.startswith(f"{at}.options") for fault in faults):
         return ()
     then, since = _facts(place, before), _facts(place, now)
-    return [name for name in since if since[name] != then.get(name)]
+    changed = [name for name in since if since[name] != then.get(name)]
+    if "options" not in changed and _new_secrets_lead(place, before) != _new_secrets_lead(place, now):
+        changed.append("options")
+    return changed
+
+
+def _new_secrets_lead(place: str, options: MailboxOptions) -> dict[str, str]:
+    """What of the secrets beside this place may lead elsewhere; those that are kept are stand-ins by now."""
+    name = destination_of(place)
+    owners = [options.options] if name is None else [one.options for one in options.destinations if one.name == name]
+    return dict(_leading_secretly(owners[0])) if owners else {}
 
 
 def _standing_in(document: object) -> object:

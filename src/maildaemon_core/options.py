@@ -10,7 +10,7 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn, final
 
 import attrs
 
@@ -21,19 +21,42 @@ Tls = Literal["implicit", "starttls", "none"]
 """TLS from the first byte, STARTTLS required (RFC 8314 §3, RFC 2595), or everything in plain text."""
 
 
-@attrs.frozen(repr=False)
+@final
 class Secret:
     """Something that goes in and never comes out: a password, or a reference to one (``env:NAME``, ``file:PATH``).
 
-    Neither ``repr`` nor ``str`` nor a format shows ``value``.
+    Neither ``repr`` nor ``str`` nor a format shows ``value``; it is no attrs class, so that ``attrs.asdict`` of what
+    holds it does not either, and it refuses to be pickled.
     """
 
-    value: str
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> str:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
 
     def __repr__(self) -> str:
         return "Secret(***)"
 
     __str__ = __repr__
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not written down; write what it is with codec.write, which masks it")
 
 
 def a_secret(value: Secret | str | None) -> Secret | None:

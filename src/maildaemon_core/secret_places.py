@@ -131,15 +131,29 @@ def changed_at(document: Any, path: Path, value: object) -> Any:
     return {**document, step: changed_at(inner, tuple(rest), value)}
 
 
-def with_the_absent(document: object, places: Collection[str]) -> object:
-    """The document with the mask where a destination, known by its name, says nothing of a secret that it has."""
+def with_the_absent(document: object, stored: object, places: Collection[str]) -> object:
+    """The document with the mask where a destination, known by its name, says nothing of a secret that it has.
+
+    ``stored`` is the masked document that has them: where secrets stand in an array, all of it must be secrets.
+    """
     for place in places:
         steps = place.split("/")
         if steps[0] != "destinations" or (path := located(document, "/".join(steps[:2]))) is None:
             continue
         full = (*path, *map(_unescaped, steps[2:]))
-        if _is_absent(document, full):
+        if (there := located(stored, place)) is None or not _is_absent(document, full):
+            continue
+        array = next((at for at, step in enumerate(there) if at > 1 and isinstance(step, int)), None)
+        if array is None:
             document = changed_at(document, full, MASK)
+        elif all(one == MASK for one in _value_at(stored, there[:array])):
+            document = changed_at(document, full[:array], list(_value_at(stored, there[:array])))
+    return document
+
+
+def _value_at(document: Any, path: Path) -> Any:
+    for step in path:
+        document = document[step]
     return document
 
 

@@ -22,8 +22,11 @@ LONGEST_NAME = 60
 REFUSED = (ValueError, TypeError, ArithmeticError)
 """What reading a single value raises; anything else is a fault of the program, not of the document."""
 
-_SECRETIVE = ("password", "passphrase", "secret", "token", "credential", "privatekey", "accesskey", "accountkey",
-              "apikey", "connectionstring")  # fmt: skip
+_SECRETIVE = ("password", "passwd", "passphrase", "secret", "credential")
+_SECRETIVE_AT_THE_END = (
+    "token", "pwd", "passcode", "psk", "privatekey", "accesskey", "accountkey", "apikey", "sharedkey", "signingkey",
+    "encryptionkey", "connectionstring", "assertion", "jwt", "bearer", "cookie", "authorization", "sas",
+)  # fmt: skip
 _LARGEST = 2**63 - 1
 
 
@@ -186,7 +189,9 @@ def masked(value: Any, hidden: bool = False) -> Any:
 
 def sounds_secret(key: str) -> bool:
     """Whether a property's name says that it holds a secret: ``password``, ``sas_token``, ``credentials``…"""
-    return key.casefold().replace("_", "").replace("-", "").rstrip("s").endswith(_SECRETIVE)
+    plain = key.casefold().replace("_", "").replace("-", "")
+    ends = plain.endswith(_SECRETIVE_AT_THE_END) or plain.removesuffix("s").endswith(_SECRETIVE_AT_THE_END)
+    return ends or any(word in plain for word in _SECRETIVE)
 
 
 def framed(parts: Iterable[tuple[str, Callable[[Any, Any], tuple[Any, Any]], Any, Any]]) -> dict[Any, Any]:

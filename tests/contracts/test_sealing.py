@@ -167,6 +167,7 @@ def test_every_new_key_is_another_one() -> None:
         (ONE.upper(), "begin with"),
         (f"{ONE} {TWO[:-2]}", r"key 2 of 2 .* missing"),
     ],
+    ids=["empty", "blank", "a password", "short", "long", "shouted", "the second"],  # the keys are others each time
 )
 def test_a_key_that_cannot_be_used_is_told_with_its_place_and_without_its_text(text: str, reason: str) -> None:
     with pytest.raises(MasterKeyUnreadable, match=reason) as caught:

@@ -282,6 +282,16 @@ def test_what_people_typed_is_shown_without_the_secret_of_a_key(chance: bytes, b
     assert f"md_{kept.prefix}_…" in told
 
 
+@given(chance=chances)
+def test_a_key_without_its_first_letters_is_neither_shown_nor_a_name_but_meant(chance: bytes) -> None:
+    """People leave them out as they copy, or take them for ornament."""
+    key, kept = made(chance)
+    short = key.removeprefix("md_")
+    assert without_secret(f"<{short}>") == f"<{kept.prefix}_…>"
+    assert name_fault(short)
+    assert named([kept], short) == kept
+
+
 @given(text=anything)
 def test_other_text_is_shown_as_it_is(text: str) -> None:
     assume("md_" not in text)

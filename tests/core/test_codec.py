@@ -229,7 +229,7 @@ def test_what_is_written_has_the_names_of_the_wire_and_its_defaults_and_nulls() 
         ({"since": "2026-01-01T00:00:00"}, "$.since", "offset or Z"),
         ({"since": "soon"}, "$.since", '"now"'),
         ({"password": MASK}, "$.password", "the mask"),
-        ({"options": {"deep": {"secretKey": [MASK]}, "password": {"a": MASK}}}, "$.options.password.a", "the mask"),
+        ({"options": {"deep": {"keyRing": [MASK]}, "password": {"a": MASK}}}, "$.options.password.a", "the mask"),
         ({"mailbox": "\ud800"}, "$.mailbox", "surrogate"),
         ({"destinations": [{"url": "zip::/x"}]}, "$.destinations[0].url", "::"),
     ],
@@ -407,3 +407,17 @@ def test_a_path_tells_whether_there_is_something() -> None:
     there = ["$", "$.host", "$.destinations", "$.destinations[0].url"]
     assert all(has(document, path) for path in there)
     assert not any(has(document, path) for path in ["$.port", "$.destinations[1]", "$.destinations[0].name", "$.hos"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    "password Passwd pwd passphrase client_secret secretValue secret_id password1 private-key privateKeys accessKeys "
+    "sharedKey signing_key sasToken sas psk bearer authorization jwt sessionCookie clientAssertion credentials".split(),
+)
+def test_what_sounds_secret_is_masked(name: str) -> None:
+    assert write(read(MailboxOptions, {"options": {name: "hunter2"}}))["options"] == {name: MASK}
+
+
+@pytest.mark.parametrize("name", "keyFile region acl folder pass_through canvas access compass".split())
+def test_what_only_looks_a_little_like_it_is_not(name: str) -> None:
+    assert write(read(MailboxOptions, {"options": {name: "plain"}}))["options"] == {name: "plain"}

@@ -204,6 +204,14 @@ MAILBOX_SECRETS = {
         {"options": {"caFile": "/tmp/ca.pem"}},
         {"options": {"verifyTls": False}},
         {"options": {"via": "socks://evil.example"}},
+        {"options": {"region": "evil"}},
+        {"options": {"share": r"\\evil\x"}},
+        {"options": {"sslmode": "disable"}},
+        {"options": {"followRedirects": True}},
+        {"options": {"port": 1}},
+        {"options": {"credentials": {"verify": False}}},
+        {"options": {"connectionString": "Endpoint=evil"}},
+        {"options": {"tokens": ["https://evil.example"]}},
     ],
 )
 def test_a_secret_is_asked_for_anew_when_it_might_go_elsewhere(patch: dict[str, Any]) -> None:
@@ -278,13 +286,77 @@ def test_a_renamed_destination_has_no_stored_secret() -> None:
 
 def test_secrets_in_a_destinations_own_options_are_kept_by_name_too() -> None:
     s3 = FULL["destinations"][1]
-    for options in ({"secretAccessKey": MASK, "acl": "yes"}, {"acl": "yes"}):
+    for options in ({"secretAccessKey": MASK, "acl": "no", "parts": 2}, {"acl": "no", "parts": 2}):
         carried = patched({"destinations": [{**s3, "options": options}]})
         assert "destinations/s3/options/secretAccessKey" in carried.kept
         assert not carried.problems
     dropped = patched({"destinations": [{**s3, "options": {"secretAccessKey": None}}]})
     assert "destinations/s3/options/secretAccessKey" not in dropped.kept
     assert not dropped.problems
+
+
+def test_what_is_secret_as_a_whole_is_entered_together() -> None:
+    """Such as the key of a service account, whose ``token_uri`` says where what it signs is sent."""
+    account = {"token_uri": "https://good.example", "private_key": "k3y", "scope": "s"}
+    drive = {"name": "drive", "type": "gcs", "url": "gs://b", "options": {"credentials": account, "sasToken": "s4s"}}
+    there = stored({"destinations": [drive]})
+    places = {f"destinations/drive/options/{each}" for each in ("credentials/private_key", "sasToken")}
+
+    def asked(credentials: dict[str, Any], *, patch: bool = True) -> tuple[set[str], set[str]]:
+        changed = {**drive, "options": {"credentials": credentials, "sasToken": MASK}}
+        carried = carry({"destinations": [changed]}, there.document, there.secrets.keys(), absence_keeps=patch)
+        return {each.path for each in carried.problems}, set(carried.kept)
+
+    for credentials in (
+        {**account, "token_uri": "https://evil.example", "private_key": MASK},
+        {"token_uri": "https://evil.example"},
+        {"token_uri": "env:EVIL"},
+        {"proxy": "evil"},
+        {"verify": False},
+    ):
+        problems, kept = asked(credentials)
+        assert not kept & places
+        assert {"$.destinations[0].options.credentials.private_key", "$.destinations[0].options.sasToken"} <= problems
+    assert asked({})[1] == asked(dict.fromkeys(account, MASK), patch=False)[1] == set(there.secrets)
+
+
+def test_a_patch_keeps_the_secrets_of_an_array_as_an_array() -> None:
+    three = {"name": "x", "type": "x", "url": "x://y", "options": {"tokens": ["a", "b"], "logins": [{"token": "c"}]}}
+    there = stored({"destinations": [three]})
+    wanted = {"destinations": [{**three, "options": {}}]}
+    carried = carry(wanted, there.document, there.secrets.keys(), absence_keeps=True)
+    assert not carried.problems
+    options = codec.read(MailboxOptions, filled(carried.document, there.secrets))
+    assert options.destinations[0].options == {"tokens": ["a", "b"]}  # what is more than secrets was left out
+
+
+@pytest.mark.parametrize(("then", "now"), [("fussball.example", "fußball.example"), ("σas.example", "ςas.example")])
+def test_hosts_that_only_look_alike_are_others(then: str, now: str) -> None:
+    there = stored({**FULL, "host": then, "mailbox": f"jane@{then}"})
+    for change in ({"host": now}, {"host": None, "mailbox": f"jane@{now}"}):
+        wanted = codec.merge_patch(there.document, change)
+        carried = carry(wanted, there.document, there.secrets.keys(), absence_keeps=True)
+        assert "password" not in carried.kept
+    same = codec.merge_patch(there.document, {"host": f"{then.upper()}."})
+    assert then != "fussball.example" or "password" in carry(same, there.document, there.secrets.keys()).kept
+
+
+def test_what_is_decided_shows_nothing_that_was_entered_anew() -> None:
+    assert "n3w" not in repr(patched({"password": "n3w", "options": {"apiKey": "n3w"}}))
+
+
+def test_a_stored_document_with_something_unmasked_or_a_name_twice_is_not_trusted() -> None:
+    """With it the secrets beside would be sent to whoever wrote that into the database."""
+    drive = {"name": "d", "type": "gcs", "url": "gs://b", "options": {"credentials": {"token_uri": "u", "key": "k"}}}
+    there = stored({"destinations": [drive]})
+    masked = there.document["destinations"][0]
+    unmasked = {**masked, "options": {"credentials": {"token_uri": "https://evil.example", "key": MASK}}}
+    elsewhere = {**masked, "url": "gs://evil"}
+    for destinations in ([unmasked], [masked, elsewhere], [elsewhere, masked]):
+        document = {**there.document, "destinations": destinations}
+        with pytest.raises(InvalidOptions):
+            without_secrets(document)
+        assert not carry(document, document, there.secrets.keys()).kept
 
 
 def test_a_mask_in_a_create_is_a_problem_at_each_place() -> None:

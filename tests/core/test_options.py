@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args
 
@@ -394,3 +396,14 @@ def test_since_is_kept_in_utc_and_needs_an_offset() -> None:
     assert (since, since.tzinfo) == (local, UTC)
     with pytest.raises(ValueError, match="offset"):
         MailboxOptions(since=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+def test_a_secret_shows_in_no_copy_of_what_holds_it() -> None:
+    options = MailboxOptions(password=Secret("hunter2"))
+    for shown in (repr(options), str(attrs.asdict(options)), str(attrs.astuple(options)), f"{options.password!s:>20}"):
+        assert "hunter2" not in shown
+    assert copy.deepcopy(options) == options
+    assert hash(Secret("a")) == hash(Secret("a"))
+    assert Secret("a") != "a"
+    with pytest.raises(TypeError, match="not written down"):
+        pickle.dumps(options)

@@ -230,6 +230,36 @@ def test_one_who_writes_the_database_cannot_have_a_password_sent_elsewhere(house
     assert password(house.catalog(OLD).get(mailbox)) == "pa55word"
 
 
+def test_one_who_writes_over_a_mask_or_doubles_a_name_is_sent_nothing(house: House) -> None:
+    """Nor may a harmless change of somebody else make what was written in good."""
+    account = {"token_uri": "https://good.example", "private_key": "k3y"}
+    mailbox = house.made({**WANTED, "destinations": [{**SFTP, "options": {"credentials": account}}]})
+    there = house.kept(mailbox)
+    masked = there.document["destinations"][0]
+    written_over = {**masked, "options": {"credentials": {**account, "private_key": MASK}}}
+    double = {**masked, "url": "sftp://evil.example"}
+    for destinations in ([written_over], [masked, double], [double, masked]):
+        house.store.save(attrs.evolve(there, document={**there.document, "destinations": destinations}))
+        assert isinstance(house.catalog(OLD).get(mailbox), Unusable)
+        with pytest.raises(InvalidOptions):
+            house.catalog(OLD).change(mailbox, {"folders": ["INBOX"]})
+        assert {each.mailbox for each in house.catalog(NEW, OLD).rotate().unopened} == {mailbox}
+    house.store.save(there)
+    assert password(house.catalog(OLD).get(mailbox)) == "pa55word"
+
+
+def test_a_secret_that_is_no_text_keeps_no_other_mailbox_from_being_used(house: House) -> None:
+    odd, fine = house.made(), house.made({**WANTED, "mailbox": "joe@firm.example"})
+    there = house.kept(odd)
+    wrong: Any = {**there.secrets, "password": 5, "destinations/archive/password": None}
+    house.store._configurations[odd] = attrs.evolve(there, secrets=wrong)
+    found = {each.configuration.id: each for each in house.catalog(OLD).all()}
+    assert isinstance(trouble := found[odd], Unusable)
+    assert trouble.trouble.error == "Sealed"
+    assert password(found[fine]) == "pa55word"
+    assert len(house.catalog(NEW, OLD).rotate().unopened) == 2
+
+
 def test_a_patch_of_tls_overrules_what_the_stored_document_says_of_use_ssl(house: House) -> None:
     mailbox = house.made()
     held = house.catalog(OLD)

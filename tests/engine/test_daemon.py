@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event as Signal
 from typing import Any
 
 import attrs
@@ -373,9 +375,40 @@ def test_a_lease_that_is_lost_in_the_middle_ends_the_sweep_and_hides_nothing_of_
     assert [path for path, _ in house.places["memory:one"].published] == ["invoice.eml"]
 
 
-def test_a_lease_is_renewed_while_a_sweep_takes_long(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    from threading import Event as Signal
+def test_a_late_sweep_that_cannot_give_back_its_lease_does_not_cost_another_thread_its_own(house: House) -> None:
+    house.server.plant(mail("invoice"))
+    daemon = house.daemon()
+    daemon.adopt(ONE, options())
+    inside, go_on = Signal(), Signal()
+    reports: list[Future[SweepReport]] = []
 
+    def second(place: str) -> None:
+        if place == "destination.stage":
+            house.fuse.hook = None
+            inside.set()
+            assert go_on.wait(20)
+
+    def first(place: str) -> None:
+        if place == "destination.stage":
+            house.fuse.hook = second
+            house.now += timedelta(seconds=120)
+            reports.append(thread.submit(daemon.sweep_once, ONE))
+            assert inside.wait(20)
+            house.fuse.arm(0, place="store.give_back", error=lambda _: StoreUnavailable("the store is away"))
+
+    with ThreadPoolExecutor(1) as thread:
+        house.fuse.hook = first
+        try:
+            assert daemon.sweep_once(ONE).state is SweepState.LOST
+            assert not house.fuse.armed
+            assert daemon.sweep_once(ONE).state is SweepState.BUSY
+        finally:
+            go_on.set()
+        assert reports[0].result(20).state is SweepState.DONE
+    assert [path for path, _ in house.places["memory:one"].published] == ["invoice.eml"]
+
+
+def test_a_lease_is_renewed_while_a_sweep_takes_long(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     from maildaemon_core.testing.memory_store import MemoryLease
 
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.03)

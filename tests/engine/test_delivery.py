@@ -167,6 +167,20 @@ def test_a_refused_file_fails_one_mail_only_with_back_off() -> None:
     assert not story.one.staging
 
 
+def test_a_mail_whose_files_have_names_that_no_store_keeps_fails_alone_before_it_is_staged() -> None:
+    place = "memory:" + "x" * 2400
+    story = Story(mail_archiving=MailArchiving(active=True, path_template="{subject}.eml"))
+    story.places["one"] = MemoryDestination(place, story.fuse)
+    bad, _ = story.server.plant(mail("long" * 40)), story.server.plant(mail("short"))
+    assert counted(story.sweep()) == (1, 0, 1, 0)
+    entry = story.entry(bad)
+    assert (entry.stage, entry.artifacts) == (Stage.GIVEN_UP, ())
+    assert entry.trouble is not None
+    assert entry.trouble.error == "NameTooLong"
+    assert [path for path, _ in story.one.published] == ["short.eml"]
+    assert not story.one.batches()
+
+
 def test_what_will_never_be_taken_is_given_up_at_once() -> None:
     story = Story()
     story.one.refuse = lambda path: Trouble(error="NameRefused", message="no such names", transient=False)

@@ -27,6 +27,20 @@ def test_a_missing_folder_does_not_stop_the_others() -> None:
     ]
 
 
+def test_a_folder_whose_name_no_store_keeps_does_not_stop_the_others() -> None:
+    long = "ä" * 1001
+    story = Story("INBOX", long, folders=("*",))
+    story.server.plant(mail("order"))
+    story.server.plant(mail("invoice"), long)
+    for _ in range(2):
+        report = story.sweep()
+        assert report.state is SweepState.DONE
+        assert [(each.folder, each.trouble.error) for each in report.unwell_folders if each.trouble] == [
+            (long, "FolderRefused")
+        ]
+    assert [path for path, _ in story.one.published] == ["order.eml"]
+
+
 def test_a_pattern_that_nothing_answers_to_is_said() -> None:
     story = Story("INBOX", folders=("INBOX", "Projects/*"))
     story.server.plant(mail("order"))

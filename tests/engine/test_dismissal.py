@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from maildaemon_core.engine.daemon import MailDaemon
 from maildaemon_core.errors import LeaseLost, StillPending, Trouble
 from maildaemon_core.message import MessageRef
-from maildaemon_core.monitoring import EntryQuery
+from maildaemon_core.monitoring import EntryQuery, SweepState
 from maildaemon_core.progress import Again, Entry, EntryId, Faltered, Outcome, Stage, advance
 from maildaemon_core.retention import Retention
 from maildaemon_core.testing.memory_destination import MemoryDestination
@@ -55,6 +56,19 @@ def half_published() -> tuple[Story, Entry]:
     entry = story.entry(ref)
     assert (entry.stage, entry.outcome) == (Stage.PLANNED, Outcome.FAILED)
     return story, entry
+
+
+@pytest.mark.parametrize("dismissed", [True, False])
+def test_a_planned_mail_of_which_nobody_knows_where_it_is_staged_stops_no_sweep(dismissed: bool) -> None:
+    story, entry = half_published()
+    lease = story.lease()
+    lease.record([attrs.evolve(entry, batch=None)])
+    lease.give_back()
+    if dismissed:
+        story.store.dismiss(number(entry))
+    story.wait(hours=1)
+    assert story.sweep().state is SweepState.DONE
+    assert story.entry(entry.ref).stage is Stage.UNCONFIRMED
 
 
 def refusing(place: MemoryDestination) -> None:

@@ -292,6 +292,11 @@ class Catalog:
 
     def _open(self, configuration: Configuration, options: MailboxOptions, place: str) -> Secret:
         text = configuration.secrets[place]
+        if not isinstance(text, str):  # whoever wrote that into the database, the other mailboxes go on
+            raise Sealed(
+                f"{_named(configuration)}, {place}: a stored secret is damaged: it is no text",
+                remedy="enter the secret again",
+            )
         reference = Secret(text.removeprefix(REFERENCE))
         if text.startswith(REFERENCE) and confidential.is_reference(reference):
             return reference
@@ -343,7 +348,7 @@ class Catalog:
         resealed = current = references = 0
         unopened: list[Unopened] = []
         for place, text in configuration.secrets.items():
-            if text.startswith(REFERENCE):
+            if str(text).startswith(REFERENCE):  # a database may hold anything
                 references += 1
                 continue
             try:

@@ -99,7 +99,7 @@ class MailDaemon:
         self._clock = clock
         self._options: dict[MailboxId, MailboxOptions] = {}
         self._watches: dict[MailboxId, Watch] = {}
-        self._owners: dict[MailboxId, str] = {}
+        self._owners: dict[MailboxId, tuple[int, str]] = {}  # token and owner of the lease that we were given last
         self._left: dict[MailboxId, str] = {}  # who of us works no more, and could not give its lease back
         self._stopping = Signal()
 
@@ -266,7 +266,7 @@ class MailDaemon:
             self._left.setdefault(mailbox, owner)  # perhaps it was given all the same
             raise
         if lease is not None:
-            self._owners[mailbox] = owner
+            self._owners[mailbox] = lease.token, owner
             self._left.pop(mailbox, None)
         return lease
 
@@ -278,7 +278,9 @@ class MailDaemon:
         try:
             lease.give_back(next_due, report)
         except StoreUnavailable:
-            self._left[lease.mailbox] = self._owners[lease.mailbox]
+            token, owner = self._owners[lease.mailbox]
+            if token == lease.token:  # else another thread works under a later one, and this one is over anyway
+                self._left[lease.mailbox] = owner
             raise
 
     def _held(self, mailbox: MailboxId) -> Trouble:

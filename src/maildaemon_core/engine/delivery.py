@@ -37,6 +37,9 @@ from maildaemon_core.schedule import after_failure
 NAMES_TRIED = 20
 """So many names are tried for a file before the mail fails."""
 
+LONGEST_NAME = 2500
+"""So many bytes a place and a path there may have: an index of PostgreSQL takes 2,704, and a suffix may be added."""
+
 Path = tuple[str, str]
 """A place and a path there: what is reserved."""
 
@@ -108,8 +111,9 @@ class Delivery:
         for entry in entries:
             batches[entry.batch].append(entry)
         for batch, its in batches.items():
-            assert batch is not None, "what is planned has a batch"
-            reachable = self._reachable(its)
+            reachable = self._traceable(batch, self._reachable(its))
+            if batch is None or not reachable:
+                continue
             answers = self._recovered(batch, reachable)
             self._book.record([over for entry in reachable if (over := self._dropped(entry, answers)) is not None])
             self._forget_unless_needed(batch)
@@ -118,6 +122,9 @@ class Delivery:
 
     def _stage(self, batch: BatchId, jobs: Sequence[Job], also: Sequence[Entry]) -> list[Entry]:
         """Stages and records; answers with what is recorded as staged."""
+        too_long = {job.entry.id: fault for job in jobs if (fault := _too_long(job.plan)) is not None}
+        also = [*also, *(self._after_failure(j.entry, too_long[j.entry.id]) for j in jobs if j.entry.id in too_long)]
+        jobs = [job for job in jobs if job.entry.id not in too_long]
         planned = [self._planned(batch, job) for job in jobs]
         puts: dict[str, list[Put]] = defaultdict(list)
         for job, entry in zip(jobs, planned, strict=True):
@@ -302,17 +309,22 @@ class Delivery:
         self._book.record(stranded)
         return reachable
 
+    def _traceable(self, batch: BatchId | None, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The entries, if it is known where they are staged.
+
+        Nothing of ours leaves one planned without that; then nobody can tell any more, and it must not wait for ever.
+        """
+        if batch is not None:
+            return entries
+        self._book.record([self._book.after(each, Unconfirmable(_unconfirmed(each.artifacts[0]))) for each in entries])
+        return ()
+
     def _recovered(self, batch: BatchId, entries: Sequence[Entry]) -> Answers:
         return self._targets.ask(_parts(entries), lambda destination, its: destination.recover(batch, its))
 
     def _resume(self, batch: BatchId | None, entries: Sequence[Entry]) -> None:
-        reachable = self._reachable(entries)
-        if (
-            batch is None
-        ):  # nothing of ours leaves it like that; nobody can tell any more, and it must not wait for ever
-            self._book.record([self._book.after(e, Unconfirmable(_unconfirmed(e.artifacts[0]))) for e in reachable])
-            return
-        if not reachable:
+        reachable = self._traceable(batch, self._reachable(entries))
+        if batch is None or not reachable:
             return
         answers = self._recovered(batch, reachable)
         if answers.down:
@@ -358,7 +370,10 @@ class Delivery:
             if blocked is not None:
                 self._book.blocked = blocked
                 return self._book.after(entry, LetGo(trouble=blocked))
-        return self._book.after(entry, after_failure(entry, faults[0][1], now=self._book.now()))
+        return self._after_failure(entry, faults[0][1])
+
+    def _after_failure(self, entry: Entry, trouble: Trouble) -> Entry:
+        return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))
 
     def _pause_if_down(self) -> None:
         if self._down is not None:
@@ -367,8 +382,7 @@ class Delivery:
     def _withdrawn(self, entry: Entry, trouble: Trouble) -> Entry:
         """A mail whose files can have no name: nothing of it stays reserved but what was published."""
         published = tuple(artifact for artifact in entry.artifacts if artifact.receipt)
-        entry = self._book.after(entry, Unstaged(published))
-        return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))
+        return self._after_failure(self._book.after(entry, Unstaged(published)), trouble)
 
 
 def _unpublished(entry: Entry) -> list[Artifact]:
@@ -403,6 +417,21 @@ def _staging_fault(artifact: Artifact, answers: Answers) -> Trouble | None:
             return trouble
         case _:
             return _no_answer(artifact)
+
+
+def _too_long(plan: Store) -> Trouble | None:
+    """The trouble with a mail of which a file would have a name that not every store can keep (law 8)."""
+    for wish in plan.wishes:
+        size = len(f"{wish.artifact.place}{wish.artifact.path}".encode("utf-8", "surrogatepass"))
+        if size > LONGEST_NAME:
+            return Trouble(
+                error="NameTooLong",
+                message=f"a file of it at {wish.artifact.destination!r} would have a name of {size} bytes with the "
+                f"folder; up to {LONGEST_NAME} can be remembered",
+                remedy="shorten the path template, or the url of the destination, and have the mail tried again",
+                transient=False,
+            )
+    return None
 
 
 def _no_answer(artifact: Artifact) -> Trouble:

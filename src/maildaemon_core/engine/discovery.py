@@ -18,6 +18,9 @@ from maildaemon_core.ports import FolderInfo, FolderState, Page
 from maildaemon_core.progress import Entry, Gone, Rebound, Spared, Stage
 from maildaemon_core.recognition import recognise
 
+LONGEST_FOLDER = 2000
+"""So many bytes the name of a folder may have: an index of PostgreSQL takes 2,704 for it, the mailbox and the UID."""
+
 Listing = Callable[[FolderRef, Cursor | None, int], Page]
 
 _LOST = "not found again after the folder was renumbered"
@@ -55,6 +58,11 @@ class Discovery:
         return named_folders(self._options)
 
     def _look_into(self, folder: FolderRef) -> None:
+        if len(folder.encode("utf-8", "surrogatepass")) > LONGEST_FOLDER:
+            raise FolderRefused(
+                f"the folder {folder[:50]}… has a name of more than {LONGEST_FOLDER} bytes, too long to be remembered",
+                remedy="rename it, or leave it out of `folders`",
+            )
         state = self._book.lease.folder(folder)
         self._book.looks_into(folder, state.older if state else 0)
         cursor = state.cursor if state else None
