@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from maildaemon_adapters.sql import SqlSettings, SqlStore, postgresql
-from maildaemon_core.errors import StoreUnavailable
+from maildaemon_core.errors import PathsTaken, StoreUnavailable
 from maildaemon_core.message import MessageRef
 from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.ports import Lease
@@ -270,6 +270,45 @@ def test_what_a_lease_has_in_its_hand_is_not_thinned_out_now(store: SqlStore, le
         assert store.thin(Outcome.STORED, later, limit=10) == 2
     assert [each.id for each in store.entries(EntryQuery(outcome=Outcome.STORED)).entries] == [numbers[1]]
     assert store.thin(Outcome.STORED, later, limit=10) == 1
+
+
+def test_a_mailbox_can_be_forgotten_while_its_history_is_thinned_out(store: SqlStore, lease: Lease) -> None:
+    found = lease.admit(INBOX, [mail(lease.mailbox, at) for at in range(3)], STATE)
+    lease.record(
+        [attrs.evolve(each, stage=Stage.SETTLED, due_at=None, artifacts=(file(f"{each.id}.eml"),)) for each in found]
+    )
+    hits: list[str] = []
+
+    def forget(text: str) -> None:
+        if text.startswith("UPDATE artifact") and not hits:
+            hits.append(text)
+            forgotten.append(thread.submit(store.drop, lease.mailbox, forget=True))
+            time.sleep(0.5)  # it has locked by now whatever it locks
+
+    forgotten: list[Future[None]] = []
+    with when("UPDATE", forget), ThreadPoolExecutor(1) as thread:
+        assert store.thin(Outcome.STORED, NOW + timedelta(days=1), limit=10) == 3
+        forgotten[0].result(20)
+    assert everything(leased(store, lease.mailbox)) == []
+
+
+def test_new_paths_are_reserved_before_rows_are_changed_that_others_may_wait_for(store: SqlStore, lease: Lease) -> None:
+    one, two = some_plans(lease, 2)
+    lease.record([one])
+    texts: list[str] = []
+    with when("UPDATE", lambda text: texts.append(text[:15])):
+        lease.record([attrs.evolve(one, artifacts=(attrs.evolve(one.artifacts[0], part="other"),)), two])
+    assert [text for text in texts if "art" in text and "SELECT" not in text] == ["INSERT INTO art", "UPDATE artifact"]
+
+
+def test_a_name_that_is_taken_is_no_statement_that_fails(store: SqlStore, lease: Lease) -> None:
+    one, two = some_plans(lease, 2)
+    lease.record([one])
+    texts: list[str] = []
+    with when("INSERT", texts.append), pytest.raises(PathsTaken):
+        lease.record([attrs.evolve(two, artifacts=(*one.artifacts, *two.artifacts))])
+    assert texts
+    assert not any(text.startswith("INSERT") for text in texts)
 
 
 def test_what_comes_to_life_at_this_moment_is_not_thinned_out(store: SqlStore, lease: Lease) -> None:

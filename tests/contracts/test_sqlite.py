@@ -67,6 +67,50 @@ def test_a_new_store_can_be_read_by_its_owner_only(store: SqlStore, lease: Lease
     assert modes == dict.fromkeys(("maildaemon.db", "maildaemon.db-shm", "maildaemon.db-wal"), 0o600)
 
 
+@pytest.mark.parametrize("instead", ["nothing", "another", "a copy of the file alone"])
+def test_a_file_that_is_removed_while_it_is_in_use_takes_nothing_more_until_it_is_back(
+    store: SqlStore, lease: Lease, tmp_path: Path, instead: str
+) -> None:
+    file, away = tmp_path / "maildaemon.db", tmp_path / "away.db"
+    copy = file.read_bytes()
+    file.rename(away)
+    if instead == "another":
+        with sqlite3.connect(file) as other:
+            other.execute("CREATE TABLE entry (id INTEGER)")
+        other.close()
+    elif instead != "nothing":
+        file.write_bytes(copy)
+    before = file.read_bytes() if file.exists() else None
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="removed, moved or replaced") as error:
+            lease.admit(INBOX, [mail(lease.mailbox, 1)], STATE)
+        assert "put the file back" in error.value.remedy
+        with pytest.raises(StoreUnavailable, match="removed, moved or replaced"):
+            store.infos()
+    store._database._backend.engine.dispose()  # as when all connections are in use: the next one is new
+    with pytest.raises(StoreUnavailable, match="removed, moved or replaced"):
+        store.infos()
+    assert (file.read_bytes() if file.exists() else None) == before, "nothing was made or changed there"
+    if instead == "nothing":
+        away.rename(file)
+        assert len(lease.admit(INBOX, [mail(lease.mailbox, 1)], STATE)) == 1
+
+
+def test_no_statement_is_for_more_rows_than_a_server_can_answer_for_in_time(store: SqlStore, lease: Lease) -> None:
+    rows: list[int] = []
+
+    def count(_connection: object, _cursor: object, text: str, values: Any, _context: object, several: bool) -> None:
+        if several and text.startswith("INSERT"):
+            rows.append(len(values))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        lease.admit(INBOX, [mail(lease.mailbox, at) for at in range(1201)], STATE)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+    assert rows == [500, 500, 201]
+
+
 @pytest.mark.parametrize(("synchronous", "value"), [("full", 2), ("normal", 1)])
 def test_commits_reach_the_disk_as_wanted(tmp_path: Path, synchronous: Literal["full", "normal"], value: int) -> None:
     store = opened(tmp_path, settings=SqlSettings(synchronous=synchronous))

@@ -65,8 +65,11 @@ class Backend(Protocol):
         """Whether a store of an older release is upgraded when it is opened, unless the operator says otherwise."""
         ...
 
-    def turn(self) -> AbstractContextManager[Any]:
-        """Held while a writing transaction goes on."""
+    def turn(self, *, writing: bool) -> AbstractContextManager[Any]:
+        """Held while a transaction goes on; threads have theirs in the order in which they came.
+
+        Raises TimeoutError.
+        """
         ...
 
     def patience(self, connection: sa.Connection) -> AbstractContextManager[Any]:
@@ -116,7 +119,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A transaction that sees one state of everything and writes nothing; it neither waits nor makes wait."""
-        with self._translated(), self._backend.reader.begin() as connection:
+        with self._translated(), self._backend.turn(writing=False), self._backend.reader.begin() as connection:
             yield connection
 
     @contextmanager
@@ -126,8 +129,8 @@ class Database:
         ``patient``: for statements that concern millions of rows, which a server may take its time for.
         """
         with (
-            self._backend.turn(),
             self._translated(),
+            self._backend.turn(writing=True),
             self._backend.engine.begin() as connection,
             self._backend.patience(connection) if patient else nullcontext(),
         ):
@@ -156,7 +159,7 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (exc.DBAPIError, exc.TimeoutError) as error:
+        except (exc.DBAPIError, TimeoutError) as error:
             cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
             what, remedy = self._backend.meaning(cause)
             raise StoreUnavailable(f"{self.name} {what}", remedy=remedy) from error

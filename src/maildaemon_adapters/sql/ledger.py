@@ -73,7 +73,8 @@ def many(
     The same as ``connection.execute``, without its work on every single value.
     """
     text, arranged = _text(statement, connection.dialect, names)
-    connection.exec_driver_sql(text, [arranged(row) for row in rows])
+    for portion in portions(rows):  # a server is given its time for each answer, however many rows there are
+        connection.exec_driver_sql(text, [arranged(row) for row in portion])
 
 
 @lru_cache(maxsize=256)
@@ -255,15 +256,17 @@ def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry], before
             elif there != row:
                 change(there, row)
             kept.add(path)
-    if taken:
-        raise PathsTaken(frozenset(taken) | _reserved(connection, list(new)))
+    # It is asked before it is tried: names are often taken, and psycopg warns of every statement that is refused.
+    if taken := taken | _reserved(connection, list(new)):
+        raise PathsTaken(frozenset(taken))
+    # New ones first: who waits for another's path has changed none that the other one may wait for.
+    if new:
+        _reserve(connection, new)
     for path, row in stored.items():
         if path not in kept and row[_POSITION] is not None:
             change(row, (*row[:_POSITION], None, *row[_POSITION + 1 :]))
     for names, rows in changed.items():
         many(connection, _CHANGE_ARTIFACT, (*names, "the_place", "the_path"), rows)
-    if new:
-        _reserve(connection, new)
 
 
 def _reserve(connection: sa.Connection, new: dict[Path, ArtifactRow]) -> None:

@@ -7,7 +7,7 @@ READ).  Whatever waits, for a lock or for a silent line, ends in time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from maildaemon_adapters.sql.database import SqlSettings, unknown_url
+from maildaemon_adapters.sql.turns import Turns
 from maildaemon_core.errors import StoreUnavailable, UnknownKind
 
 LOCK_SECONDS = 30
@@ -124,6 +125,7 @@ class Postgresql:
             raise UnknownKind(
                 "a store on PostgreSQL needs psycopg, not installed here", remedy="pip install 'maildaemon[postgresql]'"
             ) from error
+        self._turns = Turns(settings.connections)
         self._answer_seconds = settings.answer_seconds
         event.listen(self.engine, "do_connect", self._connect)
         event.listen(self.engine, "connect", self._connected)
@@ -136,8 +138,9 @@ class Postgresql:
         assert isinstance(driver, AnsweringConnection)
         return driver.without_haste()
 
-    def turn(self) -> AbstractContextManager[Any]:
-        return nullcontext()
+    def turn(self, *, writing: bool) -> AbstractContextManager[Any]:
+        """A connection for each; the pool itself lets the latest have it first, and others wait for ever."""
+        return self._turns.turn(LOCK_SECONDS)
 
     def clock(self) -> sa.ColumnElement[int]:
         return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
@@ -159,7 +162,7 @@ class Postgresql:
             )
 
     def meaning(self, error: BaseException) -> tuple[str, str]:
-        if isinstance(error, exc.TimeoutError):
+        if isinstance(error, TimeoutError):
             return "was busy: no connection came free", "raise `connections` of the store, or try again later"
         said = _said(error)
         state = getattr(error, "sqlstate", None)

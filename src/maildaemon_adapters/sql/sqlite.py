@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,10 +20,14 @@ from sqlalchemy import event
 
 from maildaemon_adapters.sql.database import Synchronous, unknown_url
 from maildaemon_adapters.sql.schema import missing
+from maildaemon_adapters.sql.turns import Turns
 from maildaemon_core.errors import StoreUnavailable
 
 BUSY_SECONDS = 30.0
 """So long a transaction waits for that of another thread or process."""
+
+WAL_BYTES = 64 << 20
+"""The write-ahead log is cut back to this once it could be emptied, after a long reader has let it grow."""
 
 PREFIX = "sqlite:///"
 _BEGIN = "maildaemon_begin"
@@ -77,7 +80,7 @@ class Sqlite:
         self._path = _path_of(url)
         self._make = make
         self.name = f"the store {self._path}"
-        self._writing = threading.Lock()  # threads queue up here: SQLite lets them poll, some of them for very long
+        self._writing = Turns(1)  # threads queue up here: SQLite lets them poll, some of them for very long
         self.engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(self._path)),
             connect_args={"timeout": BUSY_SECONDS},
@@ -88,13 +91,16 @@ class Sqlite:
             f"busy_timeout={BUSY_SECONDS * 1000:.0f}",
             f"synchronous={synchronous.upper()}",
             "foreign_keys=ON",
+            f"journal_size_limit={WAL_BYTES}",
         )
+        self._file: tuple[int, int] | None = None  # device and number of the file, once it is in use
+        event.listen(self.engine, "do_connect", self._connecting)
         event.listen(self.engine, "connect", self._connected)
-        event.listen(self.engine, "begin", _begun)
+        event.listen(self.engine, "begin", self._begun)
         self.reader = self.engine.execution_options(**{_BEGIN: "BEGIN"})
 
-    def turn(self) -> threading.Lock:
-        return self._writing
+    def turn(self, *, writing: bool) -> AbstractContextManager[Any]:
+        return self._writing.turn() if writing else nullcontext()
 
     def patience(self, _connection: sa.Connection) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -131,6 +137,7 @@ class Sqlite:
                     f"{self.name} lies on a file system that cannot share memory between programs",
                     remedy="name a file on a local disk, not on a network share",
                 )
+            self._file = self._file_there()
             return
 
     def meaning(self, error: BaseException) -> tuple[str, str]:
@@ -138,10 +145,34 @@ class Sqlite:
         what, remedy = _MEANINGS.get(code, ("failed", "if it goes on, report it with this message"))
         return f"{what} ({error})", remedy
 
+    def _connecting(self, *_: object) -> None:
+        self._see_that_it_is_the_same()  # SQLite would make a new file where there is none
+
     def _connected(self, connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         for setting in self._settings:
             connection.execute(f"PRAGMA {setting}")
+
+    def _begun(self, connection: sa.Connection) -> None:
+        self._see_that_it_is_the_same()
+        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
+
+    def _see_that_it_is_the_same(self) -> None:
+        """A file that was removed can still be written, and nobody ever sees that again; with another one in its place,
+        old connections write the one and new ones the other (sqlite.org/howtocorrupt.html, 4.3)."""
+        if self._file is not None and self._file_there() != self._file:
+            raise StoreUnavailable(
+                f"{self.name} was removed, moved or replaced while it was in use; nothing was written",
+                remedy="put the file back together with its -wal and -shm files; or stop the service, restore the file "
+                "from a backup, and start it again",
+            )
+
+    def _file_there(self) -> tuple[int, int] | None:
+        try:
+            there = os.stat(self._path)  # noqa: PTH116  (it is asked for each transaction)
+        except OSError:
+            return None
+        return there.st_dev, there.st_ino
 
 
 def _path_of(url: str) -> Path:
@@ -164,7 +195,3 @@ def _make_private(path: Path, name: str) -> None:
 def _busy(error: BaseException) -> bool:
     cause = getattr(error, "orig", None) or error
     return getattr(cause, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY
-
-
-def _begun(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))

@@ -122,6 +122,8 @@ class SqlStore(SqlKeys):
             connection.execute(sa.delete(configuration).where(configuration.c.id == mailbox))
             if forget:
                 mine = sa.select(entry.c.id).where(entry.c.mailbox == mailbox)
+                # As thinning out does: an entry before its artifacts.
+                connection.execute(sa.select(sa.func.count()).select_from(mine.with_for_update().subquery()))
                 connection.execute(sa.delete(artifact).where(artifact.c.entry.in_(mine)))
                 connection.execute(sa.delete(entry).where(entry.c.mailbox == mailbox))
                 connection.execute(sa.delete(folder).where(folder.c.mailbox == mailbox))
@@ -129,6 +131,7 @@ class SqlStore(SqlKeys):
                 connection.execute(sa.update(lease).where(lease.c.mailbox == mailbox).values(**nothing))
 
     def lease(self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None) -> SqlLease | None:
+        mailbox = MailboxId(storable(mailbox))
         with self._database.write() as connection:
             token = take(connection, mailbox, self._database.now, seconds, owner=owner, over=over)
         return None if token is None else SqlLease(self._database, mailbox, token)
