@@ -125,10 +125,10 @@ def a_name(instance: object, attribute: object, value: Any) -> None:
     one_line(instance, attribute, value)
 
 
-def within(low: int, high: int) -> Any:
+def within(low: float, high: float) -> Any:
     """A validator: a number from ``low`` to ``high``, both included, or None.  It raises ValueError."""
 
-    def check(_instance: object, _attribute: object, value: int | None) -> None:
+    def check(_instance: object, _attribute: object, value: float | None) -> None:
         if value is not None and not low <= value <= high:
             raise ValueError(f"must be from {low} to {high}")
 

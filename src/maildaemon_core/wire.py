@@ -95,7 +95,7 @@ def whole(value: Any, _: Any = None) -> int:
 def number(value: Any, _: Any = None) -> float:
     """A finite number.  Raises TypeError, or OverflowError for an integer that no float can hold."""
     if type(value) not in {int, float} or not math.isfinite(value):
-        raise expected("a number", value)
+        raise expected("a finite number", value)
     return float(value)
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from maildaemon_http.stopping import exit_code, interrupted_document
 
@@ -24,6 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Whatever happens is told in sentences; a trace is shown only with ``--debug``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stderr is None:  # closed by whoever started us (docs.python.org/3/library/sys.html#sys.__stderr__)
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (for as long as we run)
+    if sys.stdout is None:
+        # The next file that is opened would take its place, and be written into by whoever prints.
+        print("maildaemon: stdout is closed; make it a file, a pipe or /dev/null", file=sys.stderr)
+        return 2
     for stream in (sys.stdout, sys.stderr):
         # A terminal or file of another encoding shows what it cannot write escaped, instead of ending the command.
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
@@ -43,10 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(interrupted_document()), flush=True)
         return exit_code(how)
     except BrokenPipeError:
-        # Whoever read along has gone.  Python would complain once more when it flushes at the end.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_stdout_up()  # whoever read along has gone
         return 1
+
+
+def _give_stdout_up() -> None:
+    """What could not be written to it is forgotten: Python would complain once more when it flushes at the end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _call(arguments: list[str]) -> int:
@@ -72,8 +83,10 @@ def _tell(error: Exception, *, as_json: bool) -> int:
     from maildaemon_core.errors import BrokenPlugin, InvalidOptions, MaildaemonError, NoMasterKey, UnknownKind
     from maildaemon_http.configfile import ConfigurationFault
     from maildaemon_http.tables import problem_lines
-    from maildaemon_http.terminal import Terminal
+    from maildaemon_http.terminal import StdoutUnwritable, Terminal
 
+    if isinstance(error, StdoutUnwritable):
+        _give_stdout_up()
     terminal = Terminal.of(json=as_json)
     problems = error.problems if isinstance(error, ConfigurationFault) else ()
     if isinstance(error, MaildaemonError):
@@ -87,8 +100,12 @@ def _tell(error: Exception, *, as_json: bool) -> int:
         terminal.err.print(line, soft_wrap=True)
     if remedy:
         terminal.note(f"  what to do: {remedy}")
-    found = [{"path": problem.path, "message": problem.message} for problem in problems]
-    terminal.document({"error": {"error": name, "message": message, "remedy": remedy, "problems": found}})
+    faults = error.problems if isinstance(error, (ConfigurationFault, InvalidOptions)) else ()
+    found = [{"path": problem.path, "message": problem.message} for problem in faults]
+    try:
+        terminal.document({"error": {"error": name, "message": message, "remedy": remedy, "problems": found}})
+    except StdoutUnwritable:  # what could not be written there is no reason to hide what went wrong
+        _give_stdout_up()
     return 2 if isinstance(error, (ConfigurationFault, InvalidOptions, UnknownKind, BrokenPlugin, NoMasterKey)) else 1
 
 

@@ -133,10 +133,11 @@ def open_chosen_store(
     try:
         store = open_store(where, given, make=make, read_secret=secrets.reading(folder, os.environ))
     except StoreMissing:
-        raise StoreMissing(
-            f"there is no store {store_name(where)}",
-            remedy="name it with --store sqlite:///FILE, or its configuration with --config",
-        ) from None
+        if make:
+            remedy = "correct its URL in the configuration; or let it be made this once: make = true in its options"
+        else:
+            remedy = "name the right one with --store URL, or its configuration with --config; the first run makes one"
+        raise StoreMissing(f"there is no store {store_name(where)}", remedy=remedy) from None
     except InvalidOptions as error:
         if setup is None or url:
             raise
@@ -153,12 +154,14 @@ def open_chosen_store(
 def open_to_look(setup: Setup) -> Iterator[tuple[MailDaemon, bool]]:
     """The daemon for commands that change nothing, and whether its store is there.
 
-    One that is not there is not made: an empty one stands in for it and goes afterwards.
+    One that is not there is not made: an empty one stands in for it and goes afterwards.  Raises ``StoreMissing``
+    where no run would make it either.
     """
     try:
         there = open_daemon(setup, make=False)
     except StoreMissing:
-        pass
+        if setup.store_options.get("make") is False:
+            raise
     else:
         with there as daemon:
             yield daemon, True

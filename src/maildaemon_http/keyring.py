@@ -28,7 +28,7 @@ from maildaemon_core.access import (
 from maildaemon_core.errors import InvalidOptions, Permanent, Problem
 from maildaemon_http import documents, tables
 from maildaemon_http.compose import open_chosen_store
-from maildaemon_http.terminal import Terminal, text
+from maildaemon_http.terminal import StdoutUnwritable, Terminal, text
 
 _COLOURS = {KeyState.GOOD: "green", KeyState.EXPIRED: "yellow", KeyState.REVOKED: "red"}
 
@@ -89,9 +89,9 @@ def create_key(wish: KeyWish, terminal: Terminal, *, store: str | None, configur
                     "expires": documents.moment(kept.expires),
                 }
             )
-        except (OSError, SystemExit) as error:  # rich makes an exit of a pipe that nobody reads
+        except (StdoutUnwritable, BrokenPipeError, SystemExit) as error:  # rich makes an exit of a pipe nobody reads
             keeper.revoke_key(kept.prefix, datetime.now(UTC))
-            why = error.strerror if isinstance(error, OSError) else "nobody reads it"
+            why = error.reason if isinstance(error, StdoutUnwritable) else "nobody reads it"
             raise KeyNotShown(
                 f"the key {kept.name!r} could not be shown ({why}); it is revoked",
                 remedy="make stdout a file that can be written, or a terminal, and make the key again",

@@ -17,7 +17,7 @@ from maildaemon_core.ports import Movable, Moved, Store, Versioned
 from maildaemon_http.compose import open_chosen_store
 from maildaemon_http.configfile import ConfigurationFault
 from maildaemon_http.documents import Json, moment
-from maildaemon_http.terminal import Terminal
+from maildaemon_http.terminal import Terminal, writing_to_stdout
 
 STREAM = "-"
 """Stands for stdout or stdin."""
@@ -65,7 +65,16 @@ def import_store(file: str, terminal: Terminal, *, store: str | None, configurat
     try:
         # The file first: for one that cannot be read no store is made.
         with _read(file) as lines, open_chosen_store(store, configuration, terminal, make=True) as there:
-            moved = _movable(there).bring_in(lines)
+            try:
+                moved = _movable(there).bring_in(lines)
+            except BaseException:
+                if getattr(there, "made_anew", False):
+                    terminal.note(
+                        "WARNING: the new store is there and holds nothing.  A run with it would deliver every mail "
+                        "once more: import into it first.",
+                        "bold red",
+                    )
+                raise
     except BadExport as error:
         name = "stdin" if file == STREAM else file
         raise BadExport(f"{name}: {error.message}", remedy=error.remedy) from error
@@ -112,12 +121,21 @@ def _document(moved: Moved) -> Json:
 # --------------------------------------------------------------------------------------------------------------- files
 
 
+class _Stdout:
+    """Only its writing can fail as ``StdoutUnwritable``, not what is read for it meanwhile."""
+
+    def write(self, data: bytes) -> int:
+        with writing_to_stdout():
+            return sys.stdout.buffer.write(data)
+
+
 @contextmanager
 def _written(file: str) -> Iterator[BinaryIO]:
     """A new file that only its owner may read; it goes again unless all of it is written and on the disk."""
     if file == STREAM:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        yield cast("BinaryIO", _Stdout())
+        with writing_to_stdout():
+            sys.stdout.buffer.flush()
         return
     path = Path(file)
     try:
@@ -147,6 +165,8 @@ def _written(file: str) -> Iterator[BinaryIO]:
 def _read(file: str) -> Iterator[Iterator[bytes]]:
     """The lines of an export, unpacked if it is compressed, whatever it is called."""
     if file == STREAM:
+        if sys.stdin is None:  # closed by whoever started us
+            raise ConfigurationFault(Path("stdin"), "is closed; name a file, or send the export through a pipe")
         yield _lines(cast("BinaryIO", sys.stdin.buffer))
         return
     path = Path(file)

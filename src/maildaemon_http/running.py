@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
-from threading import current_thread, main_thread
 from typing import Any, NoReturn
 
 import attrs
@@ -25,7 +22,7 @@ from maildaemon_core.retention import NOTHING_THINNED, Thinned
 from maildaemon_http import compose, documents, tables
 from maildaemon_http.configfile import ConfigurationFault, Mailbox, Setup, in_mailbox
 from maildaemon_http.own_name import own_name
-from maildaemon_http.stopping import Terminated, exit_code, interrupted_document
+from maildaemon_http.stopping import exit_code, heeding_sigterm, interrupted_document
 from maildaemon_http.terminal import Terminal, showing_progress, text
 
 AT_ONCE = 4
@@ -91,7 +88,7 @@ def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), ret
     chosen = setup.chosen(names)
     known = {mailbox.id: mailbox.name for mailbox in setup.mailboxes}
     with (
-        _heeding_sigterm(),
+        heeding_sigterm(),
         showing_progress(terminal, known) as monitor,
         compose.open_daemon(setup, monitors=[monitor]) as daemon,
     ):
@@ -248,23 +245,6 @@ def _wait(futures: Sequence[Future[Any]]) -> None:
     # Not for ever at once: a signal that comes just before the lock is waited for would be heard only after it.
     while wait(futures, timeout=HEEDS).not_done:
         pass
-
-
-@contextmanager
-def _heeding_sigterm() -> Iterator[None]:
-    """SIGTERM interrupts, as Ctrl-C does; without effect outside the main thread, where signals are not heard."""
-    if current_thread() is not main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _leave(terminal: Terminal, code: int) -> NoReturn:

@@ -1,8 +1,12 @@
-"""With which code a command ends that was stopped, and what a program reads then; loads nothing."""
+"""How a command is stopped, with which code it ends, what a program reads then; loads nothing that an extra brings."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
+from typing import Any, Final, NoReturn
 
 INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
@@ -30,3 +34,20 @@ def interrupted_document() -> dict[str, Any]:
             "problems": [],
         }
     }
+
+
+@contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    """SIGTERM interrupts, as Ctrl-C does; without effect outside the main thread, where signals are not heard."""
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from maildaemon_http.arguments import UNWELL, WELL, WRONG, ConfigurationOption, Debug, Json, StoreUrl
+from maildaemon_http.stopping import heeding_sigterm
 
 
 def _no_option(_type: object, value: str) -> None:
@@ -47,7 +48,9 @@ def export(
     if json and file == STREAM:
         terminal.note("maildaemon: --json has no place on a stdout that is the export itself; name a FILE")
         return WRONG
-    return WELL if export_store(file, terminal, store=store, configuration=config, secrets=secrets) else UNWELL
+    with heeding_sigterm():
+        done = export_store(file, terminal, store=store, configuration=config, secrets=secrets)
+    return WELL if done else UNWELL
 
 
 @store.command(name="import")
@@ -72,7 +75,8 @@ def import_(
     from maildaemon_http.moving import import_store
     from maildaemon_http.terminal import Terminal
 
-    import_store(file, Terminal.of(json=json), store=store, configuration=config)
+    with heeding_sigterm():
+        import_store(file, Terminal.of(json=json), store=store, configuration=config)
     return WELL
 
 

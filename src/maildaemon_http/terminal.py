@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from maildaemon_core.errors import Permanent
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntriesRecorded, Event, MailsFound, Remarked, SweepEnded, SweepStarted
 from maildaemon_core.ports import Monitor
@@ -34,6 +35,25 @@ def text(words: str, style: str = "") -> Text:
     return Text(printable(words), style)
 
 
+class StdoutUnwritable(Permanent):
+    """Results could not be written; ``reason`` as the system gives it (a full disk).  A closed pipe is no such case."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"stdout cannot be written: {reason}", remedy="make room, or send it elsewhere, and try again")
+        self.reason = reason
+
+
+@contextmanager
+def writing_to_stdout() -> Iterator[None]:
+    """Raises ``StdoutUnwritable`` for what the system says about it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StdoutUnwritable(error.strerror or str(error)) from error
+
+
 @attrs.frozen(kw_only=True)
 class Terminal:
     """``json``: results are one JSON document; else tables and lines."""
@@ -48,8 +68,10 @@ class Terminal:
         return cls(json=json, out=_console(sys.stdout), err=_console(sys.stderr))
 
     def show(self, *results: RenderableType) -> None:
-        """Results for people; without effect when they are to be JSON."""
-        if not self.json:
+        """Results for people; without effect when they are to be JSON.  Raises ``StdoutUnwritable``."""
+        if self.json:
+            return
+        with writing_to_stdout():
             for result in results:
                 if isinstance(result, Table) and _breaks(result, self.out):
                     for each in _stacked(result, self.out.width):
@@ -66,8 +88,10 @@ class Terminal:
         self.err.print(text(words, style), soft_wrap=True)
 
     def document(self, document: Any) -> None:
-        """Results for programs; without effect when they are for people."""
-        if self.json:
+        """Results for programs; without effect when they are for people.  Raises ``StdoutUnwritable``."""
+        if not self.json:
+            return
+        with writing_to_stdout():
             self.out.file.write(json_text(document) + "\n")
             self.out.file.flush()
 

@@ -337,6 +337,7 @@ def test_a_server_that_only_reads_is_said_and_can_be_read(
     name = postgres_url.rpartition("/")[2]
     postgres.execute("ALTER DATABASE {} SET default_transaction_read_only = on", name)
     end_sessions(postgres_url, postgres)
+    assert lease.in_hand() == []  # a session that has read must not forget what the server is set to
     with pytest.raises(StoreUnavailable, match="cannot be written: the server is read-only") as error:
         lease.record([attrs.evolve(entry, attempts=5)])
     assert "primary" in error.value.remedy

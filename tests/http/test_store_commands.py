@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import stat
 import subprocess
@@ -171,6 +172,95 @@ def test_for_a_file_that_is_not_there_no_store_is_made(folder: Path) -> None:
     called = call("store", "import", "nothing", "--store", "sqlite:///new.db", cwd=folder, code=2)
     assert "nothing: cannot be read" in called.err
     assert not (folder / "new.db").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("keys", "list"),
+        ("keys", "list", "--json"),
+        ("keys", "revoke", "nobody", "--json"),
+        ("store", "export", "-"),
+        ("master-key", "new"),
+    ],
+    ids=" ".join,
+)
+def test_a_stdout_on_a_full_disk_is_told_in_a_sentence(folder: Path, command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "maildaemon_http.cli", *command],
+            cwd=folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+    told = "there is no key 'nobody'" if "revoke" in command else "stdout cannot be written: No space left on device"
+    assert told in done.stderr
+
+
+def test_what_is_closed_at_the_start_is_told_and_nothing_is_made(folder: Path) -> None:
+    def closed(number: int, *command: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-W", "error", "-m", "maildaemon_http.cli", *command]
+        shell = ["sh", "-c", f'exec "$@" {number}{"<" if number == 0 else ">"}&-', "sh", *words]
+        done = subprocess.run(shell, cwd=folder, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        return done
+
+    without_output = closed(1, "keys", "create", "ci", "--store", "sqlite:///new.db")
+    assert (without_output.returncode, "stdout is closed" in without_output.stderr) == (2, True)
+    without_input = closed(0, "store", "import", "-", "--store", "sqlite:///new.db")
+    assert (without_input.returncode, "stdin: is closed" in without_input.stderr) == (2, True)
+    assert not (folder / "new.db").exists()
+    without_complaints = closed(2, "keys", "create", "ci", "--store", "sqlite:///other.db")
+    assert (without_complaints.returncode, without_complaints.stdout[:3]) == (0, "md_")
+
+
+def test_a_store_that_an_import_made_and_did_not_fill_is_warned_of(folder: Path) -> None:
+    (folder / "damaged").write_text("x")
+    told = call("store", "import", "damaged", "--store", "sqlite:///new.db", cwd=folder, code=1).err
+    assert "the new store is there and holds nothing" in told
+    told = call("store", "import", "damaged", "--store", "sqlite:///new.db", cwd=folder, code=1).err
+    assert "the new store" not in told
+
+
+def test_where_no_store_may_be_made_its_absence_is_an_error_of_every_command(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[store]\nurl = "sqlite:///no.db"\noptions = { make = false }\n' + MAILBOX)
+    (tmp_path / "export").write_text("x")
+    for command in (
+        ("validate", "c.toml"),
+        ("monitoring", "failed", "c.toml"),
+        ("run", "c.toml", "--once"),
+        ("store", "import", "export", "--config", "c.toml"),
+        ("keys", "create", "ci", "--config", "c.toml"),
+    ):
+        error = call(*command, "--json", cwd=tmp_path, code=1).document["error"]
+        assert (error["error"], "make" in error["remedy"]) == ("StoreMissing", True), command
+    assert not (tmp_path / "no.db").exists()
+
+
+def test_a_terminated_import_takes_nothing_up_and_says_so(folder: Path) -> None:
+    words = [sys.executable, "-W", "error", "-m", "maildaemon_http.cli", "store", "import", "-", "--json"]
+    with subprocess.Popen(
+        [*words, "--store", "sqlite:///new.db"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "(new)" in process.stderr.readline()  # it waits for the first row
+        process.terminate()
+        out, told = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert json.loads(out)["error"]["error"] == "Interrupted"
+    assert "the new store is there and holds nothing" in told
+    assert not call("keys", "list", "--json", "--store", "sqlite:///new.db", cwd=folder).document["items"]
 
 
 def test_what_was_typed_goes_before_the_environment(folder: Path) -> None:

@@ -40,7 +40,7 @@ class SqlSettings:
     upgrade: Literal["automatic", "never"] | None = None
     make: bool = True
     connections: int = attrs.field(default=10, validator=within(2, 1000))
-    answer_seconds: float = attrs.field(default=120.0, validator=attrs.validators.ge(1))
+    answer_seconds: float = attrs.field(default=120.0, validator=within(1, 86_400))
     password: Secret | None = attrs.field(default=None, converter=a_secret)
 
 
@@ -168,6 +168,5 @@ class Database:
 def unknown_url(url: str, wanted: str) -> MaildaemonError:
     """The refusal of a URL, without what may be a password in it."""
     scheme = url.partition(":")[0]
-    return InvalidOptions(
-        [Problem(path="$.store", message=f"a store of the kind {scheme!r} is not known; write {wanted}")]
-    )
+    what = "this is not the URL of a store" if wanted.startswith(f"{scheme}:") else f"{scheme!r} is no kind of store"
+    return InvalidOptions([Problem(path="$.store", message=f"{what}; write {wanted}")])

@@ -31,12 +31,21 @@ DEAD_LINE_SECONDS = 60
 
 SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 
+_SHAPE = "postgresql://USER@HOST/DATABASE, with %40 for an @ in the password"
+
 _MAKING = 0x6D61_696C
 """The key of the advisory lock under which tables are made; spells "mail"."""
+
+_ASKS = "no password"
+"""No SQLSTATE, but libpq's own refusal."""
 
 _MEANINGS = {
     "28P01": ("refuses the login: the password is wrong", "correct the user and password of the store"),
     "28000": ("refuses the login", "correct the user and password, or let this user in through pg_hba.conf"),
+    _ASKS: (
+        "asks for a password, and there is none",
+        "give it as `password` in [store.options], or in the variable PGPASSWORD",
+    ),
     "3D000": ("is not there: the server has no database of that name", "make it: createdb -E UTF8 -T template0 NAME"),
     "42501": ("may not be used like this by this user", "make this user the owner of the database"),
     "53100": ("cannot grow: the server's disk is full", "make room on the disk of the database server"),
@@ -62,7 +71,7 @@ _MEANINGS = {
 
 _SAYINGS = {
     "password authentication failed": "28P01",
-    "no password supplied": "28P01",
+    "no password supplied": _ASKS,
     "no pg_hba.conf entry": "28000",
     "authentication failed": "28000",
     "permission denied for database": "42501",
@@ -121,6 +130,9 @@ class Postgresql:
                 hide_parameters=True,
                 connect_args={name: value for name, value in wanted.items() if name not in where.query},
             )
+            self.engine.dialect.create_connect_args(where)  # a port that is no number, say
+        except exc.ArgumentError:
+            raise unknown_url(url, _SHAPE) from None
         except ImportError as error:  # also from psycopg itself, where it finds no libpq
             raise UnknownKind(
                 "a store on PostgreSQL needs psycopg, not installed here", remedy="pip install 'maildaemon[postgresql]'"
@@ -129,7 +141,8 @@ class Postgresql:
         self._answer_seconds = settings.answer_seconds
         event.listen(self.engine, "do_connect", self._connect)
         event.listen(self.engine, "connect", self._connected)
-        self.reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        # Not as READ ONLY: SQLAlchemy would say READ WRITE in all others then, over what the server is set to.
+        self.reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def patience(self, connection: sa.Connection) -> AbstractContextManager[Any]:
         from maildaemon_adapters.sql.answering import AnsweringConnection
@@ -216,7 +229,7 @@ def _url_of(url: str) -> sa.URL:
         or "\0" in unquote(url)
         or "@" in f"{parsed.host}{parsed.database}"
     ):
-        raise unknown_url(url, "postgresql://USER@HOST/DATABASE, with %40 for an @ in the password") from None
+        raise unknown_url(url, _SHAPE) from None
     host = None if parsed.host is None else unquote(parsed.host)
     return parsed.set(drivername="postgresql+psycopg", host=host, database=unquote(parsed.database))
 

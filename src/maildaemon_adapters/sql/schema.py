@@ -54,7 +54,8 @@ def prepare(database: Database, *, upgrade: bool, make: bool = True) -> str | No
     if not upgrade:
         raise StoreTooOld(
             f"{database.name} was written by an older release: it has version {version}, this release needs {HEAD}",
-            remedy="stop everything that uses it, make a backup, then: maildaemon store upgrade",
+            remedy="stop everything that uses it, make a backup, then: maildaemon store upgrade, with --store URL or "
+            "--config FILE",
         )
     from maildaemon_adapters.sql import migrations  # alembic takes its time
 
