@@ -57,21 +57,19 @@ from maildaemon_core.options import (
     Secret,
 )
 from maildaemon_core.ports import (
-    Configuration,
     Destination,
     Finding,
     Kind,
-    Lease,
     Level,
     MailSource,
     Monitor,
     SecretReader,
     SecretStore,
     Spool,
-    Store,
 )
 from maildaemon_core.progress import Artifact, Entry, EntryId, Outcome, Role, Stage
 from maildaemon_core.retention import Retention
+from maildaemon_core.store_port import Configuration, Lease, Store
 
 if TYPE_CHECKING:
     from maildaemon_core.codec import merge_patch, read, write

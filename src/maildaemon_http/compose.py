@@ -19,7 +19,8 @@ from maildaemon_core.engine.plugins import installed_destinations, installed_sou
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.errors import BrokenPlugin, InvalidOptions, Problem, StoreMissing, UnknownKind
 from maildaemon_core.options import MailboxOptions, Secret
-from maildaemon_core.ports import Monitor, SecretStore, Store
+from maildaemon_core.ports import Monitor, SecretStore
+from maildaemon_core.store_port import Store
 from maildaemon_http.configfile import (
     ConfigurationFault,
     Setup,

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from maildaemon_core.engine.holder import for_people, is_dead
 from maildaemon_core.errors import BadExport, Permanent
-from maildaemon_core.ports import Movable, Moved, Store, Versioned
+from maildaemon_core.store_port import Movable, Moved, Store, Versioned
 from maildaemon_http.compose import open_chosen_store
 from maildaemon_http.configfile import ConfigurationFault
 from maildaemon_http.documents import Json, moment

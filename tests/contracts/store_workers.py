@@ -16,8 +16,8 @@ from maildaemon_adapters.sql import SqlStore
 from maildaemon_core.errors import PathsTaken, StaleVersion
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.ports import FolderState, Lease, Store
 from maildaemon_core.progress import Artifact, Entry, Outcome, Role, Stage
+from maildaemon_core.store_port import FolderState, Lease, Store
 
 MAILBOXES = [MailboxId(f"00000000-0000-4000-8000-00000000000{number}") for number in range(3)]
 COUNTED = FolderRef("Counted")

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from maildaemon_adapters.sql import SqlSettings, SqlStore, database
 from maildaemon_core.errors import InvalidOptions, StoreUnavailable, UnknownKind
 from maildaemon_core.options import Secret
-from maildaemon_core.ports import Configuration, Lease
+from maildaemon_core.store_port import Configuration, Lease
 from maildaemon_core.testing.lease_conformance import (
     leased,
     some_mailbox,

@@ -24,8 +24,8 @@ from maildaemon_adapters.sql import SqlSettings, SqlStore, postgresql
 from maildaemon_core.errors import PathsTaken, StoreUnavailable
 from maildaemon_core.message import MessageRef
 from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.ports import Lease
 from maildaemon_core.progress import Entry, Outcome, Rebound, Stage, advance
+from maildaemon_core.store_port import Lease
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,

@@ -19,8 +19,8 @@ from maildaemon_adapters.sql import KIND, SqlSettings, SqlStore, recent
 from maildaemon_core.errors import LeaseLost, PathsTaken, Trouble
 from maildaemon_core.message import FolderRef, MessageRef
 from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.ports import Configuration, Lease, Store
 from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
+from maildaemon_core.store_port import Configuration, Lease, Store
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,

@@ -17,8 +17,8 @@ from maildaemon_adapters.sql import SqlSettings, SqlStore, sqlite
 from maildaemon_core.errors import InvalidOptions, MaildaemonError, PathsTaken, StoreUnavailable
 from maildaemon_core.message import Identity, MessageRef
 from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.ports import Lease
 from maildaemon_core.progress import Outcome, Stage
+from maildaemon_core.store_port import Lease
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,

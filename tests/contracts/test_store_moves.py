@@ -22,8 +22,8 @@ from maildaemon_core.access import CHANCE_BYTES, make_key
 from maildaemon_core.errors import BadExport, PathsTaken, StoreNotEmpty
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
-from maildaemon_core.ports import Configuration, Holder, Movable
 from maildaemon_core.progress import Entry, Outcome, Stage
+from maildaemon_core.store_port import Configuration, Holder, Movable
 from maildaemon_core.testing.entry_strategies import entries, sweep_reports
 from maildaemon_core.testing.lease_conformance import INBOX, NOW, STATE, ManualClock, file, leased, mail, some_mailbox
 from tests.engine.story import MAILBOX, Story, taker

@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from maildaemon_adapters.sql import SqlSettings, SqlStore, tables
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.ports import Configuration, FolderState, Lease
 from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
+from maildaemon_core.store_port import Configuration, FolderState, Lease
 from maildaemon_core.testing.lease_conformance import INBOX, NOW, file, leased, mail
 
 FULL, SMALL = 5_000_000, 20_000

@@ -16,8 +16,9 @@ from maildaemon_core.errors import SpoolFull
 from maildaemon_core.message import BytesContent, Content, MailboxId, MessageRef
 from maildaemon_core.monitoring import Counts, Event, SweepReport
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
-from maildaemon_core.ports import Configuration, Lease, MailSource
+from maildaemon_core.ports import MailSource
 from maildaemon_core.progress import Again, Entry, Stage, advance
+from maildaemon_core.store_port import Configuration, Lease
 from maildaemon_core.testing.faults import Crash, Fuse
 from maildaemon_core.testing.inline import Inline
 from maildaemon_core.testing.mails import Named, simple_mail

@@ -21,8 +21,9 @@ from maildaemon_core.engine.daemon import open_store
 from maildaemon_core.errors import InvalidOptions, NoMasterKey, Problem, StaleVersion
 from maildaemon_core.message import MailboxId
 from maildaemon_core.options import MASK, MailboxOptions, Secret
-from maildaemon_core.ports import Configuration, SecretStore
+from maildaemon_core.ports import SecretStore
 from maildaemon_core.soundness import problems
+from maildaemon_core.store_port import Configuration
 from maildaemon_core.testing.memory_store import MemoryStore
 from maildaemon_core.testing.strategies import any_json, mailbox_options
 from tests.engine.test_daemon import House as Around

@@ -29,8 +29,9 @@ from maildaemon_core.errors import (
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntryQuery, Event, SweepEnded, SweepReport, SweepState
 from maildaemon_core.options import DestinationOptions, KindFacts, MailArchiving, MailboxOptions, Secret
-from maildaemon_core.ports import Destination, Kind, MailSource, Spool, Store
+from maildaemon_core.ports import Destination, Kind, MailSource, Spool
 from maildaemon_core.progress import Outcome, Stage
+from maildaemon_core.store_port import Store
 from maildaemon_core.testing.faults import Crash, Fuse
 from maildaemon_core.testing.memory_destination import MemoryDestination
 from maildaemon_core.testing.memory_source import MemoryServer, MemorySource

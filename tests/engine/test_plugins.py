@@ -19,7 +19,8 @@ from maildaemon_core.engine.plugins import (
     installed_stores,
 )
 from maildaemon_core.errors import BrokenPlugin, UnknownKind
-from maildaemon_core.ports import Kind, MailSource, Store
+from maildaemon_core.ports import Kind, MailSource
+from maildaemon_core.store_port import Store
 
 
 @attrs.frozen

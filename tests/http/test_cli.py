@@ -15,8 +15,8 @@ import attrs
 import pytest
 
 from maildaemon_core.message import Cursor, FolderRef
-from maildaemon_core.ports import FolderState
 from maildaemon_core.progress import Stage
+from maildaemon_core.store_port import FolderState
 from maildaemon_http.compose import open_daemon, read_configuration
 from maildaemon_http.smallest import TEXT
 from tests.core.entries import entry

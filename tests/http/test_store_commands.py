@@ -20,9 +20,9 @@ from maildaemon_adapters.sql import SqlSettings
 from maildaemon_core.codec import wire_names
 from maildaemon_core.message import Cursor, FolderRef, MailboxId, mailbox_id
 from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.ports import Configuration, FolderState, Store
 from maildaemon_core.progress import Outcome, Stage
 from maildaemon_core.retention import Retention
+from maildaemon_core.store_port import Configuration, FolderState, Store
 from maildaemon_core.testing.lease_conformance import mail
 from maildaemon_http.compose import open_daemon, read_configuration
 from maildaemon_http.configfile import store_name

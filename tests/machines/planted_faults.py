@@ -15,8 +15,9 @@ from maildaemon_core.engine.sweep import Batch, Catch, Sweep
 from maildaemon_core.engine.tidying import Tidying
 from maildaemon_core.message import BatchId, FolderRef, Headers
 from maildaemon_core.options import Aftercare
-from maildaemon_core.ports import Fetched, FolderState, Known
+from maildaemon_core.ports import Fetched, Known
 from maildaemon_core.progress import Dismissed, Entry, Happening, Rebound, Stage, Unstaged
+from maildaemon_core.store_port import FolderState
 from maildaemon_core.testing.memory_store import MemoryLease
 
 Plant = Callable[[pytest.MonkeyPatch], None]

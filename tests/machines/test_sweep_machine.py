@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from maildaemon_adapters.sql import SqlStore
-from maildaemon_core.ports import Store
+from maildaemon_core.store_port import Store
 from maildaemon_core.testing.sweep_machine import SweepMachine
 
 pytestmark = pytest.mark.heavy

@@ -29,7 +29,8 @@ from maildaemon_core.engine.daemon import MailDaemon, open_store
 from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Registry
 from maildaemon_core.errors import DestinationUnavailable, LoginRefused, MaildaemonError
 from maildaemon_core.options import MASK, DestinationOptions, KindFacts, MailboxOptions, Secret, a_secret
-from maildaemon_core.ports import Destination, Kind, MailSource, Movable, Spool, Store
+from maildaemon_core.ports import Destination, Kind, MailSource, Spool
+from maildaemon_core.store_port import Movable, Store
 from maildaemon_core.testing.memory_destination import MemoryDestination
 from tests.servers.postgres import Postgres
 from tests.servers.scripted_imap import Conversation, ScriptedImap

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from maildaemon_adapters.sql.database import SqlSettings
 from maildaemon_adapters.sql.store import SqlStore
-from maildaemon_core.ports import Kind, Store
+from maildaemon_core.ports import Kind
+from maildaemon_core.store_port import Store
 
 KIND: Kind[SqlSettings, Store] = Kind(settings=SqlSettings, open=SqlStore.open)
 

@@ -23,7 +23,7 @@ from maildaemon_adapters.sql.ledger import many
 from maildaemon_adapters.sql.rows import at_moment, folded, moment
 from maildaemon_adapters.sql.schema import HEAD
 from maildaemon_core.errors import BadExport, StoreNotEmpty
-from maildaemon_core.ports import Holder, Moved
+from maildaemon_core.store_port import Holder, Moved
 
 FORMAT = 1
 """Changes when the lines do; that the tables have changed is told by their version."""

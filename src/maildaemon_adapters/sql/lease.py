@@ -27,8 +27,8 @@ from maildaemon_adapters.sql.tables import (
 from maildaemon_core.errors import LeaseLost
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import SweepReport, SweepState
-from maildaemon_core.ports import FolderState, Holder
 from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
+from maildaemon_core.store_port import FolderState, Holder
 
 
 class SqlLease:

@@ -17,8 +17,8 @@ from maildaemon_core.errors import Trouble
 from maildaemon_core.message import BatchId, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import Counts, FolderReport, SweepReport, SweepState
 from maildaemon_core.options import Action, Aftercare
-from maildaemon_core.ports import Configuration
 from maildaemon_core.progress import Artifact, Entry, EntryId, Receipt, Role, Stage
+from maildaemon_core.store_port import Configuration
 
 Row = Mapping[str, Any]
 

@@ -30,8 +30,8 @@ from maildaemon_adapters.sql.tables import THINNED, artifact, configuration, ent
 from maildaemon_core.errors import StaleVersion
 from maildaemon_core.message import FolderRef, MailboxId
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo
-from maildaemon_core.ports import Configuration, Holder, Moved
 from maildaemon_core.progress import Entry, EntryId, Outcome
+from maildaemon_core.store_port import Configuration, Holder, Moved
 
 _AS_USUAL = SqlSettings()
 _NUMBERS = range(1, LARGEST + 1)

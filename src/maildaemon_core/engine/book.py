@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from maildaemon_core.errors import Trouble
 from maildaemon_core.message import FolderRef
 from maildaemon_core.monitoring import Counts, EntriesRecorded, Event, FolderReport, Remarked
-from maildaemon_core.ports import FolderState, Lease
 from maildaemon_core.progress import Entry, EntryId, Happening, Outcome, Stage, advance
+from maildaemon_core.store_port import FolderState, Lease
 
 ALL_STAGES = frozenset(Stage)
 THE_END = datetime(9999, 1, 1, tzinfo=UTC)

@@ -26,7 +26,8 @@ from maildaemon_core.errors import (
 )
 from maildaemon_core.message import MailboxId
 from maildaemon_core.options import MailboxOptions, Secret
-from maildaemon_core.ports import Configuration, SecretStore, Store
+from maildaemon_core.ports import SecretStore
+from maildaemon_core.store_port import Configuration, Store
 
 REFERENCE: Final = "ref:"
 """How a reference (``env:NAME``) is kept: readable, for it is no secret; no sealed text begins like this."""

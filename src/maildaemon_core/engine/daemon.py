@@ -37,21 +37,11 @@ from maildaemon_core.errors import (
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntryPage, EntryQuery, Event, MailboxInfo, SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions, Secret
-from maildaemon_core.ports import (
-    Configuration,
-    Destination,
-    Finding,
-    Holder,
-    Lease,
-    MailSource,
-    Monitor,
-    SecretReader,
-    SecretStore,
-    Store,
-)
+from maildaemon_core.ports import Destination, Finding, MailSource, Monitor, SecretReader, SecretStore
 from maildaemon_core.progress import STEPS, Again, Dismissed, Entry, EntryId, Outcome, Stage, advance
 from maildaemon_core.retention import Retention, Thinned
 from maildaemon_core.schedule import Watch, next_watch
+from maildaemon_core.store_port import Configuration, Holder, Lease, Store
 
 logger = logging.getLogger(__name__)
 

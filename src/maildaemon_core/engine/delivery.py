@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
+from maildaemon_core.engine import troubles
 from maildaemon_core.engine.book import THE_END, Book
 from maildaemon_core.engine.targets import Answers, Paused, Targets
 from maildaemon_core.errors import PathsTaken, Trouble
@@ -36,9 +37,6 @@ from maildaemon_core.schedule import after_failure
 
 NAMES_TRIED = 20
 """So many names are tried for a file before the mail fails."""
-
-LONGEST_NAME = 2500
-"""So many bytes a place and a path there may have: an index of PostgreSQL takes 2,704, and a suffix may be added."""
 
 Path = tuple[str, str]
 """A place and a path there: what is reserved."""
@@ -122,7 +120,7 @@ class Delivery:
 
     def _stage(self, batch: BatchId, jobs: Sequence[Job], also: Sequence[Entry]) -> list[Entry]:
         """Stages and records; answers with what is recorded as staged."""
-        too_long = {job.entry.id: fault for job in jobs if (fault := _too_long(job.plan)) is not None}
+        too_long = {job.entry.id: fault for job in jobs if (fault := troubles.too_long(job.plan)) is not None}
         also = [*also, *(self._after_failure(j.entry, too_long[j.entry.id]) for j in jobs if j.entry.id in too_long)]
         jobs = [job for job in jobs if job.entry.id not in too_long]
         planned = [self._planned(batch, job) for job in jobs]
@@ -176,7 +174,7 @@ class Delivery:
                 recorded += failed
             else:
                 return kept
-        self._book.record([*recorded, *(self._withdrawn(entry, _no_name()) for entry in kept)])
+        self._book.record([*recorded, *(self._withdrawn(entry, troubles.no_name(NAMES_TRIED)) for entry in kept)])
         return []
 
     def _distinct(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
@@ -203,7 +201,7 @@ class Delivery:
                 if artifact.receipt or (artifact.place, artifact.path) not in taken:
                     artifacts.append(artifact)
                 elif self._targets.options(artifact.place).on_conflict == "fail":
-                    failed.append(self._withdrawn(entry, _occupied(artifact)))
+                    failed.append(self._withdrawn(entry, troubles.occupied(artifact)))
                     break
                 else:
                     first = self._wished.get((entry.id, artifact.slot), artifact.path)
@@ -243,7 +241,7 @@ class Delivery:
             over += [self._book.after(entry, LetGo()) for entry in crowded]
             self._record_renamed(over)
             raise Paused(next(iter(answers.down.values())))
-        over += [self._withdrawn(entry, _no_name()) for entry in crowded]
+        over += [self._withdrawn(entry, troubles.no_name(NAMES_TRIED)) for entry in crowded]
         self._book.record(over)
         return [entry for entry in done + over if entry.stage is Stage.STORED]
 
@@ -272,11 +270,11 @@ class Delivery:
                     case Trouble() as trouble:
                         faults.append((artifact, trouble))
                     case _:
-                        faults.append((artifact, _no_answer(artifact)))
+                        faults.append((artifact, troubles.no_answer(artifact)))
             artifacts.append(attrs.evolve(artifact, receipt=receipt))
         entry = self._book.after(entry, Published(tuple(artifacts)))
         if unknown is not None:
-            return self._book.after(entry, Unconfirmable(_unconfirmed(unknown))), set()
+            return self._book.after(entry, Unconfirmable(troubles.unconfirmed(unknown))), set()
         down = [answers.down[artifact.place] for artifact, _ in faults if artifact.place in answers.down]
         if down:
             return self._book.after(entry, LetGo(trouble=down[0])), set()
@@ -305,7 +303,7 @@ class Delivery:
                 reachable.append(attrs.evolve(entry, artifacts=kept))
             else:
                 # It may have been delivered there: storing it elsewhere by ourselves could double it.
-                stranded.append(self._book.after(entry, Unconfirmable(_out_of_reach(entry.artifacts[0]))))
+                stranded.append(self._book.after(entry, Unconfirmable(troubles.out_of_reach(entry.artifacts[0]))))
         self._book.record(stranded)
         return reachable
 
@@ -316,7 +314,9 @@ class Delivery:
         """
         if batch is not None:
             return entries
-        self._book.record([self._book.after(each, Unconfirmable(_unconfirmed(each.artifacts[0]))) for each in entries])
+        self._book.record(
+            [self._book.after(each, Unconfirmable(troubles.unconfirmed(each.artifacts[0]))) for each in entries]
+        )
         return ()
 
     def _recovered(self, batch: BatchId, entries: Sequence[Entry]) -> Answers:
@@ -348,7 +348,7 @@ class Delivery:
             return self._at_rest(entry)
         unknown = next((artifact for artifact in artifacts if isinstance(said.get(artifact.slot), Unknown)), None)
         if unknown is not None:
-            return self._book.after(entry, Unconfirmable(_unconfirmed(unknown)))
+            return self._book.after(entry, Unconfirmable(troubles.unconfirmed(unknown)))
         return self._book.after(entry, Dismissed())
 
     def _needed(self) -> set[BatchId | None]:
@@ -416,62 +416,4 @@ def _staging_fault(artifact: Artifact, answers: Answers) -> Trouble | None:
         case Trouble() as trouble:
             return trouble
         case _:
-            return _no_answer(artifact)
-
-
-def _too_long(plan: Store) -> Trouble | None:
-    """The trouble with a mail of which a file would have a name that not every store can keep (law 8)."""
-    for wish in plan.wishes:
-        size = len(f"{wish.artifact.place}{wish.artifact.path}".encode("utf-8", "surrogatepass"))
-        if size > LONGEST_NAME:
-            return Trouble(
-                error="NameTooLong",
-                message=f"a file of it at {wish.artifact.destination!r} would have a name of {size} bytes with the "
-                f"folder; up to {LONGEST_NAME} can be remembered",
-                remedy="shorten the path template, or the url of the destination, and have the mail tried again",
-                transient=False,
-            )
-    return None
-
-
-def _no_answer(artifact: Artifact) -> Trouble:
-    return Trouble(
-        error="BrokenPlugin",
-        message=f"destination {artifact.destination!r} gave no answer about {artifact.path}",
-        remedy="tell the author of its adapter",
-    )
-
-
-def _no_name() -> Trouble:
-    return Trouble(
-        error="NoFreeName",
-        message=f"no free name was found for the files of this mail in {NAMES_TRIED} attempts",
-        remedy="use a pathTemplate with {key} in it",
-    )
-
-
-def _occupied(artifact: Artifact) -> Trouble:
-    return Trouble(
-        error="PathOccupied",
-        message=f"{artifact.path} exists at {artifact.destination!r} already, and onConflict is 'fail'",
-        remedy="take the file away or set onConflict to 'suffix', and have the mail tried again",
-        transient=False,
-    )
-
-
-def _out_of_reach(artifact: Artifact) -> Trouble:
-    return Trouble(
-        error="Unconfirmed",
-        message=f"{artifact.path} was on its way to {artifact.place}, which is no destination of this mailbox any more",
-        remedy="look whether the file arrived there; if it did not, have the mail tried again (--retry-unconfirmed)",
-        transient=False,
-    )
-
-
-def _unconfirmed(artifact: Artifact) -> Trouble:
-    return Trouble(
-        error="Unconfirmed",
-        message=f"nobody can tell whether {artifact.path} was delivered to {artifact.destination!r}: its batch is gone",
-        remedy="look whether the file arrived; if it did not, have the mail tried again (--retry-unconfirmed)",
-        transient=False,
-    )
+            return troubles.no_answer(artifact)

@@ -14,9 +14,10 @@ from maildaemon_core.folders import Choice, choose_folders, named_folders, needs
 from maildaemon_core.message import Cursor, Envelope, FolderRef
 from maildaemon_core.monitoring import MailsFound
 from maildaemon_core.options import MailboxOptions
-from maildaemon_core.ports import FolderInfo, FolderState, Page
+from maildaemon_core.ports import FolderInfo, Page
 from maildaemon_core.progress import Entry, Gone, Rebound, Spared, Stage
 from maildaemon_core.recognition import recognise
+from maildaemon_core.store_port import FolderState
 
 LONGEST_FOLDER = 2000
 """So many bytes the name of a folder may have: an index of PostgreSQL takes 2,704 for it, the mailbox and the UID."""

@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from maildaemon_core.errors import BrokenPlugin, UnknownKind
-from maildaemon_core.ports import Destination, Kind, MailSource, Store
+from maildaemon_core.ports import Destination, Kind, MailSource
+from maildaemon_core.store_port import Store
 
 SOURCES = "maildaemon.sources"
 DESTINATIONS = "maildaemon.destinations"

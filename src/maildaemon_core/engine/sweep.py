@@ -32,9 +32,10 @@ from maildaemon_core.mime import read_message
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepStarted, SweepState
 from maildaemon_core.options import MailboxOptions
 from maildaemon_core.plan import Nothing, Store, plan_message, too_large
-from maildaemon_core.ports import Fetched, Lease, MailSource, Page, Unfetched, Vanished
+from maildaemon_core.ports import Fetched, MailSource, Page, Unfetched, Vanished
 from maildaemon_core.progress import Dismissed, Entry, GaveUp, Gone, LeftInHand, LetGo, Stage, Taken, Withheld
 from maildaemon_core.schedule import MAX_ATTEMPTS, after_failure
+from maildaemon_core.store_port import Lease
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, Mail
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
 from maildaemon_core.message import Cursor, FolderRef, MailboxId
 from maildaemon_core.options import Action, DestinationOptions, MailboxOptions
-from maildaemon_core.ports import Finding, Level, MailSource, Store
+from maildaemon_core.ports import Finding, Level, MailSource
 from maildaemon_core.soundness import warnings
+from maildaemon_core.store_port import Store
 
 logger = logging.getLogger(__name__)
 

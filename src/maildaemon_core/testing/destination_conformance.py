@@ -21,16 +21,7 @@ import pytest
 
 from maildaemon_core.errors import SourceUnavailable, Trouble
 from maildaemon_core.message import CHUNK, BatchId, BytesContent, Content, MailboxId
-from maildaemon_core.ports import (
-    Destination,
-    Level,
-    Occupied,
-    Put,
-    Staged,
-    StillStaged,
-    Unknown,
-    WasPublished,
-)
+from maildaemon_core.ports import Destination, Level, Occupied, Put, Staged, StillStaged, Unknown, WasPublished
 from maildaemon_core.progress import Receipt
 
 MANY: Final = 200

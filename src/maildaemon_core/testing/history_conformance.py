@@ -14,8 +14,8 @@ import pytest
 from maildaemon_core.errors import PathsTaken, Trouble
 from maildaemon_core.message import FolderRef, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery
-from maildaemon_core.ports import Configuration, Lease, Store
 from maildaemon_core.progress import Again, Entry, EntryId, Outcome, Rebound, Receipt, Stage, advance
+from maildaemon_core.store_port import Configuration, Lease, Store
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from maildaemon_core.access import ALL_SCOPES, LONGEST_NAME, ApiKey, Scope, name_fault
 from maildaemon_core.errors import KeyExists
-from maildaemon_core.ports import Keys
+from maildaemon_core.store_port import Keys
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import SweepReport, SweepState
-from maildaemon_core.ports import Configuration, FolderState, Holder, Lease, Store
 from maildaemon_core.progress import Artifact, Entry, Role, Stage
+from maildaemon_core.store_port import Configuration, FolderState, Holder, Lease, Store
 from maildaemon_core.testing.entry_strategies import sweep_reports
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)

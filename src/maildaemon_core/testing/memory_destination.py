@@ -9,16 +9,7 @@ from threading import RLock
 
 from maildaemon_core.errors import DestinationUnavailable, Trouble
 from maildaemon_core.message import BatchId
-from maildaemon_core.ports import (
-    Finding,
-    Level,
-    Occupied,
-    Put,
-    Staged,
-    StillStaged,
-    Unknown,
-    WasPublished,
-)
+from maildaemon_core.ports import Finding, Level, Occupied, Put, Staged, StillStaged, Unknown, WasPublished
 from maildaemon_core.progress import Receipt
 from maildaemon_core.testing.faults import Fuse
 

@@ -13,18 +13,7 @@ from maildaemon_core.errors import FolderMissing, SourceUnavailable, Trouble
 from maildaemon_core.message import Cursor, Envelope, FolderRef, Headers, MessageRef
 from maildaemon_core.mime import read_headers
 from maildaemon_core.options import Action, Aftercare
-from maildaemon_core.ports import (
-    Fetched,
-    Finding,
-    FolderInfo,
-    Known,
-    Level,
-    Page,
-    Settled,
-    Spool,
-    Unfetched,
-    Vanished,
-)
+from maildaemon_core.ports import Fetched, Finding, FolderInfo, Known, Level, Page, Settled, Spool, Unfetched, Vanished
 from maildaemon_core.testing.faults import Fuse
 
 INBOX = FolderRef("INBOX")

@@ -15,8 +15,8 @@ from maildaemon_core.access import ApiKey
 from maildaemon_core.errors import KeyExists, LeaseLost, PathsTaken, StaleVersion
 from maildaemon_core.message import FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo, SweepReport, SweepState
-from maildaemon_core.ports import Configuration, FolderState, Holder
 from maildaemon_core.progress import Entry, EntryId, Outcome, Role, Stage
+from maildaemon_core.store_port import Configuration, FolderState, Holder
 from maildaemon_core.testing.faults import Fuse
 
 Slot = tuple[EntryId, Role, int]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from maildaemon_core.errors import PathsTaken, Trouble
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import SweepState
-from maildaemon_core.ports import Configuration, FolderState, Lease, Store
 from maildaemon_core.progress import Entry, EntryId, Outcome, Rebound, Receipt, Stage, advance
+from maildaemon_core.store_port import Configuration, FolderState, Lease, Store
 from maildaemon_core.testing.entry_strategies import entries
 from maildaemon_core.testing.history_conformance import SENT, HistoryConformance, leased_again, shown
 from maildaemon_core.testing.lease_conformance import (

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion, Trouble
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
-from maildaemon_core.ports import Configuration, FolderState, Lease, Store
 from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
+from maildaemon_core.store_port import Configuration, FolderState, Lease, Store
 from maildaemon_core.testing.lease_conformance import ManualClock, file, mail
 from maildaemon_core.testing.memory_store import MemoryStore
 

@@ -30,9 +30,9 @@ from maildaemon_core.errors import (
 from maildaemon_core.message import MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
-from maildaemon_core.ports import Configuration, Store
 from maildaemon_core.progress import STEPS, Again, Entry, Outcome, Stage, advance
 from maildaemon_core.schedule import LONGEST_WAIT
+from maildaemon_core.store_port import Configuration, Store
 from maildaemon_core.testing.faults import PLACES, Crash, Fuse
 from maildaemon_core.testing.inline import Inline
 from maildaemon_core.testing.memory_destination import MemoryDestination

@@ -17,8 +17,8 @@ from maildaemon_core.errors import Trouble
 from maildaemon_core.message import BatchId, Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import Counts, EntryQuery, FolderReport, SweepReport, SweepState
 from maildaemon_core.options import Action, Aftercare
-from maildaemon_core.ports import Configuration, FolderState, Lease, Store
 from maildaemon_core.progress import Artifact, Entry, EntryId, Outcome, Receipt, Role, Stage
+from maildaemon_core.store_port import Configuration, FolderState, Lease, Store
 
 SWEPT, BROKEN, HELD, GONE = (MailboxId(f"00000000-0000-0000-0000-0000000000{end}") for end in ("aa", "bb", "cc", "dd"))
 """One to be swept later, one that has seen everything, one in whose sweep the process ended, one that was forgotten."""
