@@ -217,12 +217,14 @@ class Moved:
     """What left a store or came into one.
 
     ``rows`` by table.  ``at_work``: the mailboxes by name that were being worked on when it left, each with who had
-    it: what these did afterwards is not in it.  ``sealed``: the mailboxes whose secrets came along, sealed;
-    ``without_secrets``: those that have some which did not.
+    it: what these did afterwards is not in it.  ``meanwhile``: those that somebody has begun to work on while it was
+    written, to its own end perhaps; what they did is not in it either.  ``sealed``: the mailboxes whose secrets came
+    along, sealed; ``without_secrets``: those that have some which did not.
     """
 
     rows: Mapping[str, int]
     at_work: Mapping[str, Holder] = attrs.field(factory=dict)
+    meanwhile: tuple[str, ...] = ()
     sealed: tuple[str, ...] = ()
     without_secrets: tuple[str, ...] = ()
 

@@ -55,9 +55,15 @@ def export_store(
             "export, and would be delivered again.  Stop it, and export anew.",
             "bold red",
         )
+    for name in moved.meanwhile:
+        terminal.note(
+            f"WARNING: {name} was worked on while this was written.  What was done with it is NOT in this export, and "
+            "would be delivered again.  Stop the daemon, and export anew.",
+            "bold red",
+        )
     working = [{"mailbox": name, "owner": held.owner, "until": moment(held.until)} for name, held in at_work.items()]
-    terminal.document({"file": file, **_document(moved), "atWork": working})
-    return not at_work
+    terminal.document({"file": file, **_document(moved), "atWork": working, "meanwhile": list(moved.meanwhile)})
+    return not at_work and not moved.meanwhile
 
 
 def import_store(file: str, terminal: Terminal, *, store: str | None, configuration: Path | None) -> None:

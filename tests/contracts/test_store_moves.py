@@ -217,6 +217,23 @@ def test_who_is_at_work_is_named_and_those_who_have_finished_are_not(old: SqlSto
     assert json.loads(lines(left(old))[0])["atWork"]["busy"]["owner"] == "host pid 7"
 
 
+def test_who_worked_while_it_was_written_is_named_though_it_has_finished(old: SqlStore) -> None:
+    quiet, quick = some_mailbox(), some_mailbox()
+    for mailbox, name in ((quiet, "quiet"), (quick, "quick")):
+        old.save(Configuration(id=mailbox, name=name, document={}))
+        leased(old, mailbox).give_back()
+    begun: list[bytes] = []
+
+    def slow(data: bytes) -> None:
+        if not begun:
+            leased(old, quick).give_back()
+        begun.append(data)
+
+    moved = old.leave(slow)
+    assert moved.meanwhile == ("quick",)
+    assert old.leave(lambda data: None).meanwhile == ()
+
+
 def test_secrets_come_along_only_when_asked_for_and_as_they_are(old: SqlStore, new: SqlStore, tmp_path: Path) -> None:
     mailboxes, _ = filled(old)
     bare, sealed = left(old, secrets=False), left(old, secrets=True)

@@ -14,6 +14,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
+import attrs
 import sqlalchemy as sa
 from sqlalchemy import exc
 
@@ -90,7 +91,19 @@ def leave(database: Database, write: Callable[[bytes], object], *, secrets: bool
                 put(portion)
                 rows[table.name] += len(portion)
         put([{"rows": rows, "sha256": digest.hexdigest()}])
-    return _moved(header, rows)
+        before = _tokens(connection)
+    with database.read() as connection:
+        meanwhile = sorted({name for name, _mailbox, _token in _tokens(connection) - before})
+    return attrs.evolve(_moved(header, rows), meanwhile=tuple(meanwhile))
+
+
+def _tokens(connection: sa.Connection) -> set[tuple[str, str, int]]:
+    """How often each mailbox was leased; its name first."""
+    configuration, lease = tables.configuration, tables.lease
+    leased = sa.select(lease.c.mailbox, configuration.c.name, lease.c.token).select_from(
+        lease.outerjoin(configuration, configuration.c.id == lease.c.mailbox)
+    )
+    return {(row.name or row.mailbox, row.mailbox, row.token) for row in connection.execute(leased)}
 
 
 def _portions(connection: sa.Connection, table: sa.Table, *, secrets: bool) -> Iterator[list[Sequence[Any]]]:

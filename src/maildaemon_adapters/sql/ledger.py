@@ -270,15 +270,19 @@ def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry], before
 
 
 def _reserve(connection: sa.Connection, new: dict[Path, ArtifactRow]) -> None:
-    try:
-        with connection.begin_nested():
-            # Always in the same order: two mailboxes must not wait for each other's paths.
-            many(connection, _NEW_ARTIFACT, _ARTIFACT_NAMES, [new[path] for path in sorted(new)])
-    except exc.IntegrityError as error:
-        taken = _reserved(connection, list(new))
-        if not taken:
-            raise
-        raise PathsTaken(taken) from error
+    for is_last in (False, True):
+        try:
+            with connection.begin_nested():
+                # Always in the same order: two mailboxes must not wait for each other's paths.
+                many(connection, _NEW_ARTIFACT, _ARTIFACT_NAMES, [new[path] for path in sorted(new)])
+        except exc.IntegrityError as error:
+            if taken := _reserved(connection, list(new)):
+                raise PathsTaken(taken) from error
+            if is_last:
+                raise
+            # Whoever had one of them was forgotten just then.
+        else:
+            return
 
 
 def _reserved(connection: sa.Connection, paths: Sequence[Path]) -> frozenset[Path]:
