@@ -165,7 +165,7 @@ def test_every_question_is_answered_as_before(way: tuple[SqlStore, SqlStore]) ->
     assert lines(data[0])[1:-1] == lines(data[1])[1:-1]
 
 
-@settings(max_examples=max(10, settings().max_examples // 5), suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(10, settings().max_examples // 10), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_an_entry_holds_comes_along(request: pytest.FixtureRequest, data: st.DataObject) -> None:
     before, after = (
