@@ -77,7 +77,7 @@ class Backend(Protocol):
         ...
 
     def greet(self) -> None:
-        """Sees that the database is there and fit; raises ``StoreUnavailable``."""
+        """Sees that the database is there and fit; raises ``StoreUnavailable``, or the database's own errors."""
         ...
 
     def clock(self) -> sa.ColumnElement[int] | None:
@@ -104,7 +104,8 @@ class Database:
         self._clock = clock
         self.name = backend.name
         try:
-            backend.greet()
+            with self._translated():
+                backend.greet()
             automatic = backend.upgrades_itself if settings.upgrade is None else settings.upgrade == "automatic"
             before = schema.prepare(self, upgrade=automatic, make=settings.make)
             self.made_anew = before is None

@@ -162,12 +162,8 @@ class Postgresql:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MAKING)))
 
     def greet(self) -> None:
-        try:
-            with self.engine.connect() as connection:
-                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-        except exc.DBAPIError as error:
-            what, remedy = self.meaning(error.orig or error)
-            raise StoreUnavailable(f"{self.name} {what}", remedy=remedy) from error
+        with self.engine.connect() as connection:
+            encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
         if encoding != "UTF8":
             raise StoreUnavailable(
                 f"{self.name} is encoded as {encoding}, which cannot hold every subject",
