@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from maildaemon_adapters.sql import SqlSettings, SqlStore, database
 from maildaemon_core.errors import InvalidOptions, StoreUnavailable, UnknownKind
 from maildaemon_core.options import Secret
-from maildaemon_core.store_port import Configuration, Lease
+from maildaemon_core.store_port import Configuration
 from maildaemon_core.testing.lease_conformance import (
     leased,
     some_mailbox,
@@ -36,11 +36,6 @@ def store(postgres_url: str) -> Iterator[SqlStore]:
     store = SqlStore(postgres_url)
     yield store
     store.close()
-
-
-@pytest.fixture
-def lease(store: SqlStore) -> Lease:
-    return leased(store, some_mailbox())
 
 
 def refusal_of(url: str, **settings: Any) -> StoreUnavailable:

@@ -50,11 +50,6 @@ def store(postgres_url: str) -> Iterator[SqlStore]:
     store.close()
 
 
-@pytest.fixture
-def lease(store: SqlStore) -> Lease:
-    return leased(store, some_mailbox())
-
-
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Postgres]:
     """One that may be stopped."""

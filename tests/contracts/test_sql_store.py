@@ -117,11 +117,6 @@ def store(url: str) -> Iterator[SqlStore]:
     store.close()
 
 
-@pytest.fixture
-def lease(store: SqlStore) -> Lease:
-    return leased(store, some_mailbox())
-
-
 # ------------------------------------------------------------------------------------------------- what is remembered
 
 

@@ -42,11 +42,6 @@ def store(tmp_path: Path) -> Iterator[SqlStore]:
     store.close()
 
 
-@pytest.fixture
-def lease(store: SqlStore) -> Lease:
-    return leased(store, some_mailbox())
-
-
 # ------------------------------------------------------------------------------------------------------------- the file
 
 

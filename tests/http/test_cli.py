@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -274,16 +276,15 @@ def test_something_unexpected_is_one_line_and_a_trace_only_with_debug(tmp_path: 
     assert TRACE in run("--debug").stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_second_interrupt_ends_at_once_and_the_next_run_is_not_in_the_way(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+@contextmanager
+def run_that_waits(folder: Path) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
+    """A run, and the connection on which it waits for a greeting that never comes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         text = COMPLETE.format(port=silent.getsockname()[1]).replace("connectSeconds = 1", "connectSeconds = 600")
-        (tmp_path / "m.toml").write_text(text)
+        (folder / "m.toml").write_text(text)
         running = subprocess.Popen(
             [sys.executable, "-m", "maildaemon_http.cli", "run", "m.toml", "--once", "--json"],
-            cwd=tmp_path,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -291,7 +292,17 @@ def test_a_second_interrupt_ends_at_once_and_the_next_run_is_not_in_the_way(
         )
         guard = threading.Timer(60, running.kill)
         guard.start()
-        connection, _ = silent.accept()  # it waits for a greeting that never comes
+        connection, _ = silent.accept()
+        with connection:
+            yield running, connection
+        guard.cancel()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_interrupt_ends_at_once_and_the_next_run_is_not_in_the_way(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    with run_that_waits(tmp_path) as (running, _connection):
         running.send_signal(number)
         assert running.stderr is not None
         said = []
@@ -302,8 +313,6 @@ def test_a_second_interrupt_ends_at_once_and_the_next_run_is_not_in_the_way(
         running.send_signal(number)
         out, err = running.communicate()
         err = "".join(said) + err
-        guard.cancel()
-        connection.close()
     assert running.returncode == code, err
     assert json.loads(out)["error"]["error"] == "Interrupted"
     assert "interrupted: nothing is lost" in err
@@ -314,20 +323,7 @@ def test_a_second_interrupt_ends_at_once_and_the_next_run_is_not_in_the_way(
 
 
 def test_the_first_sigterm_finishes_in_good_order_with_143(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        text = COMPLETE.format(port=silent.getsockname()[1]).replace("connectSeconds = 1", "connectSeconds = 600")
-        (tmp_path / "m.toml").write_text(text)
-        running = subprocess.Popen(
-            [sys.executable, "-m", "maildaemon_http.cli", "run", "m.toml", "--once", "--json"],
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        guard = threading.Timer(60, running.kill)
-        guard.start()
-        connection, _ = silent.accept()
+    with run_that_waits(tmp_path) as (running, connection):
         running.send_signal(signal.SIGTERM)
         assert running.stderr is not None
         for line in running.stderr:
@@ -335,7 +331,6 @@ def test_the_first_sigterm_finishes_in_good_order_with_143(tmp_path: Path) -> No
                 break
         connection.close()  # what was in hand comes to its end
         out, err = running.communicate()
-        guard.cancel()
     assert running.returncode == 143, err
     (mailbox,) = json.loads(out)["mailboxes"]
     assert mailbox["trouble"]
