@@ -35,6 +35,23 @@ class Configuration:
     changed: datetime | None = None
     created_by: str = ""
     changed_by: str = ""
+    dropped: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Repeat:
+    """A request that is not to be carried out twice.
+
+    ``key``: a digest of who asks, what for, and the ``Idempotency-Key`` that they gave; ``request`` one of all else
+    that they sent.  ``mailbox``: the id of the mailbox that it is to make, chosen before anything was done.  ``answer`` is
+    None until it was carried out.
+    """
+
+    key: str
+    request: str
+    mailbox: MailboxId
+    at: datetime
+    answer: Mapping[str, Any] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -147,7 +164,30 @@ class Keys(Protocol):
         ...
 
 
-class Store(Keys, Protocol):
+class Repeats(Protocol):
+    """Requests that were made with an ``Idempotency-Key``: what was answered to them."""
+
+    def begin(self, repeat: Repeat) -> Repeat | None:
+        """Remembers a request before anything is done for it; None if it is the first of its key.
+
+        Else the one that came first, with its answer if it has one yet, and nothing is remembered anew.
+        """
+        ...
+
+    def answer(self, key: str, answer: Mapping[str, Any]) -> None:
+        """Remembers what was answered to the request of this key, if it is there."""
+        ...
+
+    def withdraw(self, key: str) -> None:
+        """Forgets the request of this key: nothing was done for it."""
+        ...
+
+    def forget_repeats(self, before: datetime, *, limit: int) -> int:
+        """Forgets up to ``limit`` requests that were begun before then, oldest first; answers how many."""
+        ...
+
+
+class Store(Keys, Repeats, Protocol):
     """What is remembered: configurations, what became of each mail, who works on what.  Used by many threads.
 
     Texts come back as they were given, but for NUL and lone surrogates, which become U+FFFD.
@@ -157,7 +197,8 @@ class Store(Keys, Protocol):
         """Creates or changes a configuration; answers with its version and dates.
 
         Version, date and ``changed_by`` change only if name, document or secrets did.  Raises ``StaleVersion`` if
-        ``expected`` is given and is not the version there is (0: there must be none).
+        ``expected`` is given and is not the version there is (0: there must be none).  One that was dropped comes back
+        as a new one, created now, whose versions go on counting from where they were.
         """
         ...
 
@@ -169,8 +210,19 @@ class Store(Keys, Protocol):
 
     def configurations(self) -> Sequence[Configuration]: ...
 
-    def drop(self, mailbox: MailboxId, *, forget: bool = False) -> None:
-        """Removes a configuration; what was processed stays remembered unless ``forget``."""
+    def drop(self, mailbox: MailboxId, *, expected: int | None = None, forget: bool = False) -> None:
+        """Removes a configuration; what was processed stays remembered unless ``forget``.
+
+        Whoever works on the mailbox writes nothing more: its lease ends (``LeaseLost``).  Raises ``StaleVersion``, with
+        nothing changed, if ``expected`` is given and is not the version there is.
+        """
+        ...
+
+    def former(self) -> Sequence[Configuration]:
+        """The configurations that were dropped and not forgotten, as they were at the end but without secrets.
+
+        The last dropped first.  Of these nothing else here tells: they have no ``configuration`` and no ``infos``.
+        """
         ...
 
     def lease(self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None) -> Lease | None:

@@ -477,6 +477,21 @@ def test_an_older_process_that_has_the_file_open_goes_on_with_its_mails(in_a_fil
         store.close()
 
 
+def test_a_process_of_0002_that_has_the_file_open_goes_on_and_sees_those_that_were_dropped(in_a_file: Place) -> None:
+    with closing(sqlite3.connect(in_a_file.at("0002").url.removeprefix("sqlite:///"))) as older:
+        store = opened(in_a_file)
+        store.drop(SWEPT)
+        older.execute(
+            "INSERT INTO configuration (id, name, document, secrets, version, created, changed, created_by, "
+            "changed_by) VALUES ('new', 'new', '{}', '{}', 1, 1, 1, '', '')"
+        )
+        older.execute("UPDATE configuration SET document = '{}', version = version + 1 WHERE id = ?", (SWEPT,))
+        older.commit()
+        assert "new" in [each.id for each in store.configurations()]
+        assert [(each.id, each.version, each.secrets) for each in store.former()] == [(SWEPT, 4, {})]
+        store.close()
+
+
 def test_an_upgrade_waits_for_whoever_writes(in_a_file: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     before = in_a_file.at("0001").rows()

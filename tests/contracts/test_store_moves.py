@@ -23,7 +23,7 @@ from maildaemon_core.errors import BadExport, PathsTaken, StoreNotEmpty
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.progress import Entry, Outcome, Stage
-from maildaemon_core.store_port import Configuration, Holder, Movable
+from maildaemon_core.store_port import Configuration, Holder, Movable, Repeat
 from maildaemon_core.testing.entry_strategies import entries, sweep_reports
 from maildaemon_core.testing.lease_conformance import INBOX, NOW, STATE, ManualClock, file, leased, mail, some_mailbox
 from tests.engine.story import MAILBOX, Story, taker
@@ -91,6 +91,7 @@ def answers(store: SqlStore, mailboxes: list[MailboxId], mails: list[Entry]) -> 
     """What a store says to every question that there is; nobody may have a lease."""
     said: dict[str, Any] = {
         "configurations": store.configurations(),
+        "former": store.former(),
         "infos": store.infos(),
         "keys": store.keys(),
         "holders": [store.holder(mailbox) for mailbox in mailboxes],
@@ -128,6 +129,11 @@ def filled(store: SqlStore) -> tuple[list[MailboxId], list[Entry]]:
     store.save(Configuration(id=mailboxes[0], name="büro", document={"mailbox": "ä@example.com"}), by="jane")
     store.save(Configuration(id=mailboxes[0], name="büro", document={"mailbox": "ö@example.com", "port": 0}), by="joe")
     store.save(Configuration(id=mailboxes[1], name="shop", document={}, secrets={"password": "v1:sealed"}))
+    former = store.save(
+        Configuration(id=some_mailbox(), name="før", document={"port": 1}, secrets={"password": "v1:x"})
+    )
+    store.drop(former.id)
+    store.begin(Repeat(key="k", request="r", mailbox=former.id, at=NOW))
     for number, name in enumerate(("first", "revoked")):
         _, key = make_key(bytes([number]) * CHANCE_BYTES, name, now=NOW)
         store.add_key(key)
@@ -253,11 +259,38 @@ def test_secrets_come_along_only_when_asked_for_and_as_they_are(old: SqlStore, n
     assert kept.secrets == {"password": "v1:sealed"}
 
 
-@pytest.mark.parametrize("what", ["configuration", "key", "lease"])
+def test_a_mailbox_that_was_dropped_comes_back_elsewhere_with_versions_that_go_on(
+    way: tuple[SqlStore, SqlStore],
+) -> None:
+    old, new = way
+    filled(old)
+    (former,) = old.former()
+    data = left(old)
+    assert b"v1:x" not in data
+    moved = new.bring_in(lines(data))
+    assert moved.rows["configuration"] == 3
+    assert [store.former() for store in way] == [[former], [former]]
+    assert (moved.sealed, moved.without_secrets) == (("shop",), ())
+    assert [store.save(former, expected=0).version for store in way] == [2, 2]
+
+
+def test_requests_stay_where_they_were_made(way: tuple[SqlStore, SqlStore]) -> None:
+    old, new = way
+    filled(old)
+    data = left(old)
+    assert b"repeat" not in data
+    assert new.begin(Repeat(key="mine", request="r", mailbox=some_mailbox(), at=NOW)) is None
+    new.bring_in(lines(data))
+    assert new.forget_repeats(NOW + timedelta(days=1), limit=10) == 1
+
+
+@pytest.mark.parametrize("what", ["configuration", "former", "key", "lease"])
 def test_a_store_that_holds_anything_takes_nothing_up(old: SqlStore, new: SqlStore, what: str) -> None:
     filled(old)
-    if what == "configuration":
-        new.save(Configuration(id=some_mailbox(), name="mine", document={}))
+    if what in {"configuration", "former"}:
+        saved = new.save(Configuration(id=some_mailbox(), name="mine", document={}))
+        if what == "former":
+            new.drop(saved.id)
     elif what == "key":
         new.add_key(make_key(bytes(CHANCE_BYTES), "mine", now=NOW)[1])
     else:

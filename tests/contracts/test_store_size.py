@@ -22,11 +22,13 @@ from maildaemon_adapters.sql import SqlSettings, SqlStore, tables
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
-from maildaemon_core.store_port import Configuration, FolderState, Lease
+from maildaemon_core.store_port import Configuration, FolderState, Lease, Repeat
 from maildaemon_core.testing.lease_conformance import INBOX, NOW, file, leased, mail
 
 FULL, SMALL = 5_000_000, 20_000
 PORTION = 500_000
+FORMER = 200
+"""So many mailboxes were dropped, and requests made."""
 BIG = MailboxId("box 0")
 """It has half of all entries; the others share the rest."""
 
@@ -123,8 +125,25 @@ def _questions(number: int) -> Iterator[tuple[str, Ask]]:
     yield "dismiss", lambda store, _: store.dismiss(EntryId(number // 2))
     yield "infos", lambda store, _: store.infos()
     yield "holder", lambda store, _: store.holder(BIG)
+    yield "configurations", lambda store, _: store.configurations()
+    yield "configuration", lambda store, _: store.configuration(BIG)
+    yield "former", lambda store, _: store.former()
+    yield "bring back and drop", lambda store, _: _back_and_away(store)
+    yield "begin", lambda store, _: store.begin(_repeat(0))
+    yield "begin a new one", lambda store, _: store.begin(_repeat(time.monotonic_ns()))
+    yield "answer", lambda store, _: store.answer(_repeat(0).key, {"status": 201})
+    yield "forget repeats", lambda store, _: store.forget_repeats(datetime(1960, 1, 1, tzinfo=UTC), limit=500)
     yield "thin (500)", lambda store, _: store.thin(Outcome.SKIPPED, NOW, limit=500)
     yield "thin, nothing old", lambda store, _: store.thin(Outcome.STORED, datetime(1960, 1, 1, tzinfo=UTC), limit=500)
+
+
+def _repeat(number: int) -> Repeat:
+    return Repeat(key=f"{number:064x}", request="x", mailbox=BIG, at=NOW)
+
+
+def _back_and_away(store: SqlStore) -> None:
+    back = store.save(store.former()[0], expected=0)
+    store.drop(back.id, expected=back.version)
 
 
 _STATE = FolderState(cursor=Cursor("1"))
@@ -149,6 +168,9 @@ def fill(store: SqlStore, number: int) -> None:
             index.create(connection)
     for box in range(100):
         store.save(Configuration(id=MailboxId(f"box {box}"), name=f"box {box}", document={}))
+    for gone in range(FORMER):
+        store.drop(store.save(Configuration(id=MailboxId(f"gone {gone}"), name=f"gone {gone}", document={})).id)
+        store.begin(_repeat(gone))
     if not is_sqlite:  # the server's own autovacuum would do this in its time; SQLite knows nothing of the kind
         with store._database.make() as connection:
             connection.exec_driver_sql("ANALYZE")
@@ -188,8 +210,9 @@ class Watch:
 
 
 READS_ALL = re.compile(
-    r"SCAN (entry|artifact|lease|folder)(?! USING COVERING INDEX ix_entry_open)"  # that one holds the open ones only
-    r"|Seq Scan on (entry|artifact)"
+    r"SCAN (entry|artifact|lease|folder|configuration|repeat)"
+    r"(?! USING COVERING INDEX ix_entry_open)"  # that one holds the open ones only
+    r"|Seq Scan on (entry|artifact|repeat)"
 )
 WALKS_ALL = re.compile(r"using pk_entry (?!.*Index Cond: \(id = ).*Filter: .*outcome")
 """By its key through the whole table in the hope to meet enough on the way."""

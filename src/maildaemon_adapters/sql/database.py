@@ -16,7 +16,7 @@ from sqlalchemy import exc
 
 from maildaemon_adapters.sql import schema
 from maildaemon_core.errors import InvalidOptions, MaildaemonError, Problem, StoreUnavailable
-from maildaemon_core.options import Secret, a_secret, within
+from maildaemon_core.options import Secret, Within, a_secret
 
 Synchronous = Literal["full", "normal"]
 
@@ -39,8 +39,8 @@ class SqlSettings:
     synchronous: Synchronous = "full"
     upgrade: Literal["automatic", "never"] | None = None
     make: bool = True
-    connections: int = attrs.field(default=10, validator=within(2, 1000))
-    answer_seconds: float = attrs.field(default=120.0, validator=within(1, 86_400))
+    connections: int = attrs.field(default=10, validator=Within(2, 1000))
+    answer_seconds: float = attrs.field(default=120.0, validator=Within(1, 86_400))
     password: Secret | None = attrs.field(default=None, converter=a_secret)
 
 

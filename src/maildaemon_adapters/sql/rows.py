@@ -325,7 +325,7 @@ def report_from(document: Row) -> SweepReport:
 
 def configuration_from(row: Sequence[Any]) -> Configuration:
     """The configuration of a row of that table."""
-    number, name, document, secrets, version, created, changed, created_by, changed_by = row
+    number, name, document, secrets, version, created, changed, created_by, changed_by, dropped = row
     return Configuration(
         id=MailboxId(number),
         name=name,
@@ -336,4 +336,5 @@ def configuration_from(row: Sequence[Any]) -> Configuration:
         changed=at_moment(changed),
         created_by=created_by,
         changed_by=changed_by,
+        dropped=at_moment_or_none(dropped),
     )

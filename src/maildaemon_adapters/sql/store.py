@@ -16,6 +16,7 @@ from maildaemon_adapters.sql.database import Database, SqlSettings
 from maildaemon_adapters.sql.keys import SqlKeys
 from maildaemon_adapters.sql.lease import SqlLease, take
 from maildaemon_adapters.sql.postgresql import SCHEMES, Postgresql
+from maildaemon_adapters.sql.repeats import SqlRepeats
 from maildaemon_adapters.sql.rows import (
     LARGEST,
     at_moment,
@@ -26,7 +27,18 @@ from maildaemon_adapters.sql.rows import (
     storable_document,
 )
 from maildaemon_adapters.sql.sqlite import Sqlite
-from maildaemon_adapters.sql.tables import THINNED, artifact, configuration, entry, folder, is_open, lease, storable
+from maildaemon_adapters.sql.tables import (
+    THINNED,
+    artifact,
+    configuration,
+    entry,
+    folder,
+    is_open,
+    is_there,
+    lease,
+    storable,
+    was_dropped,
+)
 from maildaemon_core.errors import StaleVersion
 from maildaemon_core.message import FolderRef, MailboxId
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo
@@ -38,7 +50,7 @@ _NUMBERS = range(1, LARGEST + 1)
 """Those that an entry can have; databases fail at others instead of not finding them."""
 
 
-class SqlStore(SqlKeys):
+class SqlStore(SqlKeys, SqlRepeats):
     """A store in a database, used by many threads and several processes.
 
     It takes documents as they are given: nothing secret may be in them; callers mask secrets before.
@@ -83,52 +95,61 @@ class SqlStore(SqlKeys):
             while there is None and not expected and not new:
                 new = _created(connection, wanted.id, content, moment(self._database.now(connection)), storable(by))
                 there = _locked(connection, wanted.id)
-            version = 0 if there is None else there.version
+            version = _version(there)
             if there is None or (not new and expected is not None and expected != version):
                 raise _stale(wanted.name, version, expected)
-            if not new and (there.name, there.document, there.secrets) != tuple(content.values()):
+            if not new and (not version or (there.name, there.document, there.secrets) != tuple(content.values())):
                 # Only now, for it may have waited for somebody who changed it later than it began.
-                changed = {"changed": moment(self._database.now(connection)), "changed_by": storable(by)}
-                connection.execute(
-                    sa.update(configuration).where(this).values(version=version + 1, **content, **changed)
-                )
+                now, by = moment(self._database.now(connection)), storable(by)
+                values: dict[str, Any] = {"version": there.version + 1, **content, "changed": now, "changed_by": by}
+                if not version:
+                    values |= {"created": now, "created_by": by, "dropped": None}
+                    _end_lease(connection, wanted.id)  # of somebody who began after it was dropped
+                connection.execute(sa.update(configuration).where(this).values(values))
             return configuration_from(connection.execute(sa.select(configuration).where(this)).one())
 
     def reseal(self, mailbox: MailboxId, secrets: Mapping[str, str], *, expected: int) -> None:
         with self._database.write() as connection:
-            there = _locked(connection, mailbox)
-            if there is None or there.version != expected:
-                raise _stale(mailbox, 0 if there is None else there.version, expected)
+            version = _version(_locked(connection, mailbox))
+            if not version or version != expected:
+                raise _stale(mailbox, version, expected)
             this = configuration.c.id == mailbox
             connection.execute(sa.update(configuration).where(this).values(secrets=storable_document(secrets)))
 
     def configuration(self, mailbox: MailboxId) -> Configuration | None:
+        this = sa.select(configuration).where(configuration.c.id == storable(mailbox), is_there)
         with self._database.read() as connection:
-            row = connection.execute(sa.select(configuration).where(configuration.c.id == storable(mailbox))).first()
+            row = connection.execute(this).first()
         return None if row is None else configuration_from(row)
 
     def configurations(self) -> Sequence[Configuration]:
         """By name, then by id."""
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(configuration)).all()
+            rows = connection.execute(sa.select(configuration).where(is_there)).all()
         return sorted(map(configuration_from, rows), key=lambda each: (each.name, each.id))
 
-    def drop(self, mailbox: MailboxId, *, forget: bool = False) -> None:
-        """As in the port.  Forgetting ends a lease that somebody has: nothing of before is written afterwards."""
+    def drop(self, mailbox: MailboxId, *, expected: int | None = None, forget: bool = False) -> None:
         mailbox = MailboxId(storable(mailbox))
         with self._database.write(patient=forget) as connection:
-            # The lease's row first, as every write of a lease does: nobody waits for anybody in a circle.
-            connection.execute(sa.select(lease.c.token).where(lease.c.mailbox == mailbox).with_for_update())
-            connection.execute(sa.delete(configuration).where(configuration.c.id == mailbox))
+            # A configuration before its lease, and that before its entries: nobody waits for anybody in a circle.
+            there = _locked(connection, mailbox)
+            version = _version(there)
+            if expected is not None and expected != version:
+                raise _stale(mailbox if there is None else there.name, version, expected)
+            _end_lease(connection, mailbox)
+            this = configuration.c.id == mailbox
             if forget:
-                mine = sa.select(entry.c.id).where(entry.c.mailbox == mailbox)
-                # As thinning out does: an entry before its artifacts.
-                connection.execute(sa.select(sa.func.count()).select_from(mine.with_for_update().subquery()))
-                connection.execute(sa.delete(artifact).where(artifact.c.entry.in_(mine)))
-                connection.execute(sa.delete(entry).where(entry.c.mailbox == mailbox))
-                connection.execute(sa.delete(folder).where(folder.c.mailbox == mailbox))
-                nothing = dict.fromkeys(("owner", "next_due", "report", "last_success", "failing_since"))
-                connection.execute(sa.update(lease).where(lease.c.mailbox == mailbox).values(**nothing))
+                connection.execute(sa.delete(configuration).where(this))
+                _forget(connection, mailbox)
+            elif version:
+                gone = {"dropped": moment(self._database.now(connection)), "secrets": {}}
+                connection.execute(sa.update(configuration).where(this).values(gone))
+
+    def former(self) -> Sequence[Configuration]:
+        """The last dropped first; those that were dropped at the same moment by id."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(configuration).where(was_dropped)).all()
+        return [configuration_from(row) for row in sorted(rows, key=lambda row: (-row.dropped, row.id))]
 
     def lease(self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None) -> SqlLease | None:
         mailbox = MailboxId(storable(mailbox))
@@ -178,9 +199,11 @@ class SqlStore(SqlKeys):
             return ledger.thin(connection, outcome, moment(before), limit)
 
     def infos(self) -> Sequence[MailboxInfo]:
-        each_with_lease = sa.select(
-            configuration.c.id, configuration.c.name, configuration.c.document, lease
-        ).select_from(configuration.outerjoin(lease, lease.c.mailbox == configuration.c.id))
+        each_with_lease = (
+            sa.select(configuration.c.id, configuration.c.name, configuration.c.document, lease)
+            .select_from(configuration.outerjoin(lease, lease.c.mailbox == configuration.c.id))
+            .where(is_there)
+        )
         opened = (
             sa.select(entry.c.mailbox, entry.c.folder, sa.func.count())
             .where(is_open)
@@ -220,10 +243,31 @@ class SqlStore(SqlKeys):
 
 
 def _locked(connection: sa.Connection, mailbox: MailboxId) -> Configuration | None:
-    """The configuration, which nobody else changes in the meantime."""
+    """The configuration, a dropped one too, which nobody else changes in the meantime."""
     this = sa.select(configuration).where(configuration.c.id == storable(mailbox))
     row = connection.execute(this.with_for_update()).first()
     return None if row is None else configuration_from(row)
+
+
+def _version(there: Configuration | None) -> int:
+    """That of the configuration; 0 if there is none, or if it was dropped."""
+    return 0 if there is None or there.dropped is not None else there.version
+
+
+def _end_lease(connection: sa.Connection, mailbox: MailboxId) -> None:
+    """Whoever has the lease writes nothing more, and nothing is left of what its sweeps said."""
+    nothing = dict.fromkeys(("owner", "next_due", "report", "last_success", "failing_since"))
+    connection.execute(sa.update(lease).where(lease.c.mailbox == mailbox).values(nothing))
+
+
+def _forget(connection: sa.Connection, mailbox: MailboxId) -> None:
+    """Everything that was processed; the lease must have been ended before."""
+    mine = sa.select(entry.c.id).where(entry.c.mailbox == mailbox)
+    # As thinning out does: an entry before its artifacts.
+    connection.execute(sa.select(sa.func.count()).select_from(mine.with_for_update().subquery()))
+    connection.execute(sa.delete(artifact).where(artifact.c.entry.in_(mine)))
+    connection.execute(sa.delete(entry).where(entry.c.mailbox == mailbox))
+    connection.execute(sa.delete(folder).where(folder.c.mailbox == mailbox))
 
 
 def _created(connection: sa.Connection, mailbox: MailboxId, content: Mapping[str, Any], now: int, by: str) -> bool:

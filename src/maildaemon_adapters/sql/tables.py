@@ -49,8 +49,32 @@ configuration = sa.Table(
     _column("changed", sa.BigInteger),
     _column("created_by", sa.Text),
     _column("changed_by", sa.Text),
+    _column("dropped", sa.BigInteger, null=True),
 )
-"""``document`` has no secret in it; ``secrets`` are these, sealed, by where they belong."""
+"""``document`` has no secret in it; ``secrets`` are these, sealed, by where they belong.
+
+The row of a configuration that was dropped stays, without secrets, until the mailbox is forgotten.
+"""
+
+is_there = configuration.c.dropped.is_(None)
+was_dropped = configuration.c.dropped > -(2**63)
+"""As a range, for which SQLite takes the index: of IS NOT NULL it does not know how few that are."""
+
+sa.Index("ix_configuration_dropped", configuration.c.dropped)
+"""Of those that are there and of those that are not: neither are read in search of the others."""
+
+repeat = sa.Table(
+    "repeat",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    _column("request", sa.Text),
+    _column("mailbox", sa.Text),
+    _column("at", sa.BigInteger),
+    _column("answer", _json, null=True),
+)
+"""Requests that must not be carried out twice; ``answer`` is NULL until they were carried out."""
+
+sa.Index("ix_repeat_at", repeat.c.at, repeat.c.key)
 
 api_key = sa.Table(
     "api_key",

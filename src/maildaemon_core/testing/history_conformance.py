@@ -16,11 +16,11 @@ from maildaemon_core.message import FolderRef, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.progress import Again, Entry, EntryId, Outcome, Rebound, Receipt, Stage, advance
 from maildaemon_core.store_port import Configuration, Lease, Store
+from maildaemon_core.testing.dropping_conformance import DroppingConformance
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,
     STATE,
-    LeaseConformance,
     everything,
     file,
     leased,
@@ -52,7 +52,7 @@ QUERIES = (
 )
 
 
-class HistoryConformance(LeaseConformance):
+class HistoryConformance(DroppingConformance):
     """Pages of entries, what people take out of their sight, and what is thinned out."""
 
     # ------------------------------------------------------------------------------------------------------------ pages

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion
+from maildaemon_core.errors import LeaseLost, StaleVersion
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import SweepReport, SweepState
 from maildaemon_core.progress import Artifact, Entry, Role, Stage
@@ -206,38 +206,6 @@ class LeaseConformance:
             store.save(Configuration(id=some_mailbox(), name=name, document={}))
         assert [each.name for each in store.configurations()] == ["drei", "eins", "zwei"]
         assert [each.name for each in store.infos()] == ["drei", "eins", "zwei"]
-
-    def test_dropping_a_configuration_keeps_what_was_processed(self, store: Store, mailbox: MailboxId) -> None:
-        store.save(Configuration(id=mailbox, name="one", document={}))
-        lease = leased(store, mailbox)
-        (entry,) = lease.admit(INBOX, [mail(mailbox, 1)], STATE)
-        lease.record([attrs.evolve(entry, artifacts=(file("a.eml"),))])
-        store.drop(mailbox)
-        assert store.configuration(mailbox) is None
-        assert store.infos() == []
-        assert lease.folder(INBOX) == STATE
-        assert [each.id for each in lease.known([entry.identity])] == [entry.id]
-        other = leased(store, some_mailbox())
-        (stranger,) = other.admit(INBOX, [mail(other.mailbox, 1)], STATE)
-        with pytest.raises(PathsTaken):
-            other.record([attrs.evolve(stranger, artifacts=(file("a.eml"),))])
-
-    def test_forgetting_starts_over_but_numbers_only_grow(self, store: Store, mailbox: MailboxId) -> None:
-        lease = leased(store, mailbox)
-        first = lease.admit(INBOX, [mail(mailbox, 1), mail(mailbox, 2)], STATE)
-        lease.record([attrs.evolve(first[0], artifacts=(file("a.eml"),))])
-        token = lease.token
-        lease.give_back(NOW)
-        store.drop(mailbox, forget=True)
-        again = leased(store, mailbox)
-        assert again.token > token
-        assert again.folder(INBOX) is None
-        assert everything(again) == []
-        assert list(again.known([first[0].identity])) == []
-        (entry,) = again.admit(INBOX, [mail(mailbox, 1)], STATE)
-        assert entry.id is not None
-        assert all(entry.id > (each.id or 0) for each in first)
-        again.record([attrs.evolve(entry, artifacts=(file("a.eml"),))])
 
     # ------------------------------------------------------------------------------------------------------ leases
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from threading import RLock
-from typing import Any, TypeVar
 
 import attrs
 
-from maildaemon_core.access import ApiKey
-from maildaemon_core.errors import KeyExists, LeaseLost, PathsTaken, StaleVersion
+from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion
 from maildaemon_core.message import FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo, SweepReport, SweepState
 from maildaemon_core.progress import Entry, EntryId, Outcome, Role, Stage
 from maildaemon_core.store_port import Configuration, FolderState, Holder
 from maildaemon_core.testing.faults import Fuse
+from maildaemon_core.testing.memory_requests import MemoryRequests
+from maildaemon_core.testing.storable import storable
 
 Slot = tuple[EntryId, Role, int]
-T = TypeVar("T")
-
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @attrs.define
@@ -36,13 +31,13 @@ class _Held:
     failing_since: datetime | None = None
 
 
-class MemoryStore:
+class MemoryStore(MemoryRequests):
     """A store that outlives those that use it; ``clock`` decides when a lease is over."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), fuse: Fuse | None = None) -> None:
+        super().__init__()
         self._clock = clock
         self.fuse = fuse or Fuse()
-        self._lock = RLock()
         self._configurations: dict[MailboxId, Configuration] = {}
         self._held: dict[MailboxId, _Held] = {}
         self._folders: dict[tuple[MailboxId, FolderRef], FolderState] = {}
@@ -51,57 +46,75 @@ class MemoryStore:
         self._paths: dict[tuple[str, str], Slot] = {}
         self._last_id = 0
         self._thinned: set[EntryId] = set()
-        self._keys: dict[str, ApiKey] = {}
 
     def save(self, configuration: Configuration, *, expected: int | None = None, by: str = "") -> Configuration:
-        configuration, by = _storable(configuration), _storable(by)
+        configuration, by = storable(configuration), storable(by)
         with self._lock:
-            before = self._configurations.get(configuration.id)
-            version = before.version if before else 0
-            if expected is not None and expected != version:
-                raise StaleVersion(
-                    f"{configuration.name} is at version {version}, not {expected}", remedy="read it again"
-                )
+            before = self.configuration(configuration.id)
+            _refuse_stale(configuration.name, before, expected)
             if before and _content(before) == _content(configuration):
                 return before
             now = self._clock()
+            former = self._configurations.get(configuration.id)
             saved = attrs.evolve(
                 configuration,
-                version=version + 1,
+                version=former.version + 1 if former else 1,
                 created=before.created if before else now,
                 changed=now,
                 created_by=before.created_by if before else by,
                 changed_by=by,
+                dropped=None,
             )
+            if former and not before:
+                self._end_lease(configuration.id)  # of somebody who began after it was dropped
             self._configurations[configuration.id] = saved
             return saved
 
     def reseal(self, mailbox: MailboxId, secrets: Mapping[str, str], *, expected: int) -> None:
         with self._lock:
-            before = self._configurations.get(mailbox)
+            before = self.configuration(mailbox)
             if before is None or before.version != expected:
                 raise StaleVersion(f"{mailbox} is not at version {expected}", remedy="read it again")
-            self._configurations[mailbox] = attrs.evolve(before, secrets=_storable(dict(secrets)))
+            self._configurations[mailbox] = attrs.evolve(before, secrets=storable(dict(secrets)))
 
     def configuration(self, mailbox: MailboxId) -> Configuration | None:
         with self._lock:
-            return self._configurations.get(mailbox)
+            kept = self._configurations.get(mailbox)
+            return None if kept is None or kept.dropped else kept
 
     def configurations(self) -> Sequence[Configuration]:
         with self._lock:
-            return sorted(self._configurations.values(), key=lambda each: (each.name, each.id))
+            there = [each for each in self._configurations.values() if not each.dropped]
+        return sorted(there, key=lambda each: (each.name, each.id))
 
-    def drop(self, mailbox: MailboxId, *, forget: bool = False) -> None:
+    def drop(self, mailbox: MailboxId, *, expected: int | None = None, forget: bool = False) -> None:
         with self._lock:
-            self._configurations.pop(mailbox, None)
+            before = self.configuration(mailbox)
+            _refuse_stale(mailbox, before, expected)
+            self._end_lease(mailbox)
             if forget:
-                gone = {id_ for id_, entry in self._entries.items() if entry.mailbox == mailbox}
-                self._entries = {id_: entry for id_, entry in self._entries.items() if id_ not in gone}
-                self._refs = {ref: id_ for ref, id_ in self._refs.items() if id_ not in gone}
-                self._paths = {path: slot for path, slot in self._paths.items() if slot[0] not in gone}
-                self._folders = {key: state for key, state in self._folders.items() if key[0] != mailbox}
-                if mailbox in self._held:
-                    self._held[mailbox] = _Held(token=self._held[mailbox].token + 1)
+                self._forget(mailbox)
+            elif before:
+                self._configurations[mailbox] = attrs.evolve(before, dropped=self._clock(), secrets={})
+
+    def _end_lease(self, mailbox: MailboxId) -> None:
+        """Whoever has it writes nothing more, and nothing is left of what its sweeps said."""
+        if mailbox in self._held:
+            self._held[mailbox] = _Held(token=self._held[mailbox].token + 1)
+
+    def _forget(self, mailbox: MailboxId) -> None:
+        self._configurations.pop(mailbox, None)
+        gone = {id_ for id_, entry in self._entries.items() if entry.mailbox == mailbox}
+        self._entries = {id_: entry for id_, entry in self._entries.items() if id_ not in gone}
+        self._refs = {ref: id_ for ref, id_ in self._refs.items() if id_ not in gone}
+        self._paths = {path: slot for path, slot in self._paths.items() if slot[0] not in gone}
+        self._folders = {key: state for key, state in self._folders.items() if key[0] != mailbox}
+
+    def former(self) -> Sequence[Configuration]:
+        with self._lock:
+            gone = sorted(self._configurations.values(), key=lambda each: each.id)
+        dated = [(each.dropped, each) for each in gone if each.dropped]
+        return [each for _, each in sorted(dated, key=lambda pair: pair[0], reverse=True)]
 
     def lease(
         self, mailbox: MailboxId, seconds: float, *, owner: str, over: Holder | None = None
@@ -114,7 +127,7 @@ class MemoryStore:
             if present is not None and (over is None or (over.owner, over.token) != (present.owner, present.token)):
                 return None
             held.token += 1
-            held.owner, held.until = _storable(owner), now + timedelta(seconds=seconds)
+            held.owner, held.until = storable(owner), now + timedelta(seconds=seconds)
             return MemoryLease(self, mailbox, held.token)
 
     def holder(self, mailbox: MailboxId) -> Holder | None:
@@ -159,34 +172,6 @@ class MemoryStore:
                 self._entries[id_] = _thinned(self._entries[id_])
             self._thinned.update(old)
             return len(old)
-
-    def keys(self) -> Sequence[ApiKey]:
-        with self._lock:
-            return sorted(self._keys.values(), key=lambda key: (key.created, key.prefix))
-
-    def key(self, prefix: str) -> ApiKey | None:
-        with self._lock:
-            return self._keys.get(prefix)
-
-    def add_key(self, key: ApiKey) -> None:
-        with self._lock:
-            if key.prefix in self._keys or any(k.name == key.name and not k.revoked for k in self._keys.values()):
-                raise KeyExists(f"there is a key {key.name!r} already", remedy="revoke it first, or take another name")
-            self._keys[key.prefix] = key
-
-    def revoke_key(self, prefix: str, at: datetime) -> bool:
-        with self._lock:
-            key = self._keys.get(prefix)
-            if key is None or key.revoked:
-                return False
-            self._keys[prefix] = attrs.evolve(key, revoked=at)
-            return True
-
-    def key_used(self, prefix: str, at: datetime) -> None:
-        with self._lock:
-            key = self._keys.get(prefix)
-            if key is not None and (key.last_used is None or key.last_used < at):
-                self._keys[prefix] = attrs.evolve(key, last_used=at)
 
     def infos(self) -> Sequence[MailboxInfo]:
         with self._lock:
@@ -239,24 +224,24 @@ class MemoryLease:
 
     def folder(self, folder: FolderRef) -> FolderState | None:
         with self._store._lock:
-            return self._store._folders.get((self._mailbox, _storable(folder)))
+            return self._store._folders.get((self._mailbox, storable(folder)))
 
     def known(self, identities: Sequence[Identity]) -> Sequence[Entry]:
         prints = {identity.fingerprint for identity in identities}
-        strong = {_storable(identity.strong) for identity in identities if identity.strong}
+        strong = {storable(identity.strong) for identity in identities if identity.strong}
         return [e for e in self._mine() if e.identity.fingerprint in prints or e.identity.strong in strong]
 
     def at(self, refs: Sequence[MessageRef]) -> Sequence[Entry]:
-        wanted = set(_storable(tuple(refs)))
+        wanted = set(storable(tuple(refs)))
         return [entry for entry in self._mine() if entry.ref in wanted]
 
     def open_in(self, folder: FolderRef) -> Sequence[Entry]:
-        here = _storable(folder)
+        here = storable(folder)
         return [entry for entry in self._mine() if entry.open and entry.ref.folder == here]
 
     def admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> Sequence[Entry]:
         store = self._store
-        folder, entries = _storable(folder), _storable(tuple(entries))
+        folder, entries = storable(folder), storable(tuple(entries))
         store.fuse.tick("store.admit")
         new: list[Entry] = []
         with store._lock:
@@ -270,7 +255,7 @@ class MemoryLease:
                     new.append(attrs.evolve(entry, id=EntryId(store._last_id), dismissed=False))
                     self._write(new[-1:])
             self._reserve(new)
-            store._folders[(self._mailbox, folder)] = _storable(state)
+            store._folders[(self._mailbox, folder)] = storable(state)
         store.fuse.tick("store.admitted")
         return new
 
@@ -295,7 +280,7 @@ class MemoryLease:
 
     def record(self, entries: Sequence[Entry]) -> None:
         self._store.fuse.tick("store.record")
-        entries = _storable(tuple(entries))
+        entries = storable(tuple(entries))
         with self._store._lock:
             self._check()
             self._reserve(entries)
@@ -313,7 +298,7 @@ class MemoryLease:
             held.until, held.owner, held.next_due = None, "", next_due or held.next_due
             held.token += 1  # so that what this lease still wants to write is void
             if report is not None:
-                held.report = _storable(report)
+                held.report = storable(report)
                 if report.state is SweepState.DONE:
                     held.last_success, held.failing_since = report.ended, None
                 else:
@@ -360,6 +345,12 @@ class MemoryLease:
             self._store._refs[(entry.mailbox, entry.ref)] = _id(entry)
 
 
+def _refuse_stale(name: str, there: Configuration | None, expected: int | None) -> None:
+    version = there.version if there else 0
+    if expected is not None and expected != version:
+        raise StaleVersion(f"{name} is at version {version}, not {expected}", remedy="read it again")
+
+
 def _content(configuration: Configuration) -> tuple[object, ...]:
     return configuration.name, configuration.document, configuration.secrets
 
@@ -369,32 +360,6 @@ def _thinned(entry: Entry) -> Entry:
     return attrs.evolve(
         entry, sender="", subject="", message_id="", reason="", defects=(), dismissed=False, artifacts=bare
     )
-
-
-def _storable(value: T) -> T:
-    """The same with every text in it as the port gives it back."""
-    clean: T = _clean(value)
-    return clean
-
-
-def _clean(value: Any) -> Any:
-    if type(value) is str:
-        return value if value.isascii() and "\0" not in value else _UNSTORABLE.sub("\ufffd", value)
-    if type(value) is tuple:
-        return tuple([_clean(each) for each in value])
-    if isinstance(value, list):
-        return [_clean(each) for each in value]
-    if isinstance(value, Mapping):
-        return {_clean(name): _clean(each) for name, each in value.items()}
-    if not attrs.has(type(value)):
-        return value
-    changes = {}
-    for field in attrs.fields(type(value)):
-        before = getattr(value, field.name)
-        after = _clean(before)
-        if after != before:
-            changes[field.name] = after
-    return attrs.evolve(value, **changes) if changes else value
 
 
 def _id(entry: Entry) -> EntryId:

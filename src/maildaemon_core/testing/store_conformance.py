@@ -38,7 +38,7 @@ from maildaemon_core.testing.lease_conformance import (
 
 
 class StoreConformance(HistoryConformance):
-    """The ledger: entries, cursors, reserved paths.  Leases, and what people see, are checked besides."""
+    """The ledger: entries, cursors, reserved paths.  Leases, dropping, and what people see are checked besides."""
 
     # --------------------------------------------------------------------------------------------------- admission
 

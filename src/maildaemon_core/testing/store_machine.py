@@ -18,7 +18,7 @@ from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion, Trouble
 from maildaemon_core.message import Cursor, FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
-from maildaemon_core.store_port import Configuration, FolderState, Lease, Store
+from maildaemon_core.store_port import Configuration, FolderState, Lease, Repeat, Store
 from maildaemon_core.testing.lease_conformance import ManualClock, file, mail
 from maildaemon_core.testing.memory_store import MemoryStore
 
@@ -69,6 +69,8 @@ class StoreMachine(RuleBasedStateMachine):
         finally:
             for mailbox in self.mailboxes:
                 self.store.drop(mailbox, forget=True)
+            while self.store.forget_repeats(self.clock.now + timedelta(days=1), limit=100):
+                pass
 
     # ---------------------------------------------------------------------------------------------------- the history
 
@@ -208,10 +210,37 @@ class StoreMachine(RuleBasedStateMachine):
         ]
         assert done[0] == done[1]
 
+    @rule(mailbox=st.integers(0, 1), expected=st.sampled_from([None, None, 0, 1, 2, 3]), forget=st.booleans())
+    def drop(self, mailbox: int, expected: int | None, forget: bool) -> None:
+        name = self.mailboxes[mailbox]
+        done = [
+            _outcome(store, lambda store: store.drop(name, expected=expected, forget=forget))
+            for store in (self.twin, self.store)
+        ]
+        assert done[0] == done[1]
+
     @rule(mailbox=st.integers(0, 1))
-    def drop(self, mailbox: int) -> None:
+    def bring_back(self, mailbox: int) -> None:
+        """One that was dropped, if it was, as it was at its end."""
+        name = self.mailboxes[mailbox]
+        for former in [each for each in self.twin.former() if each.id == name]:
+            back = [store.save(former, expected=0, by="three") for store in (self.twin, self.store)]
+            assert back[0] == back[1]
+
+    @rule(key=st.integers(0, 2), mailbox=st.integers(0, 1))
+    def begin(self, key: int, mailbox: int) -> None:
+        repeat = Repeat(key=self.key(key), request="x", mailbox=self.mailboxes[mailbox], at=self.clock.now)
+        assert self.twin.begin(repeat) == self.store.begin(repeat)
+
+    @rule(key=st.integers(0, 2), status=st.integers(200, 202))
+    def answer(self, key: int, status: int) -> None:
         for store in (self.twin, self.store):
-            store.drop(self.mailboxes[mailbox])
+            store.answer(self.key(key), {"status": status})
+
+    @rule(age=st.integers(0, 7200), limit=st.integers(0, 3))
+    def forget_repeats(self, age: int, limit: int) -> None:
+        before = self.clock.now - timedelta(seconds=age)
+        assert self.twin.forget_repeats(before, limit=limit) == self.store.forget_repeats(before, limit=limit)
 
     # -------------------------------------------------------------------------------------------------- the questions
 
@@ -238,6 +267,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert [holder and (holder.owner, holder.until) for holder in holders[:1]] == [
                 holder and (holder.owner, holder.until) for holder in holders[1:]
             ]
+        gone = [[each for each in store.former() if each.id in self.mailboxes] for store in (self.twin, self.store)]
+        assert gone[0] == gone[1]
         for entry in self.twin.all():
             assert entry.id is not None
             shown = self.twin.entry(entry.id)
@@ -257,6 +288,10 @@ class StoreMachine(RuleBasedStateMachine):
     def pick(self, which: int) -> Leases:
         """Mostly one of the latest: the others have ended."""
         return self.leases[-1 - which % min(len(self.leases), 4)]
+
+    def key(self, number: int) -> str:
+        """Of a request that nobody makes in another example."""
+        return f"{self.mailboxes[0]} {number}"
 
     def alike(self, leases: Leases, call: Callable[[Lease], object]) -> None:
         ours, theirs = (_outcome(lease, call) for lease in leases)

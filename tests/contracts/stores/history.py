@@ -18,7 +18,7 @@ from maildaemon_core.message import BatchId, Cursor, FolderRef, Identity, Mailbo
 from maildaemon_core.monitoring import Counts, EntryQuery, FolderReport, SweepReport, SweepState
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.progress import Artifact, Entry, EntryId, Outcome, Receipt, Role, Stage
-from maildaemon_core.store_port import Configuration, FolderState, Lease, Store
+from maildaemon_core.store_port import Configuration, FolderState, Lease, Repeat, Store
 
 SWEPT, BROKEN, HELD, GONE = (MailboxId(f"00000000-0000-0000-0000-0000000000{end}") for end in ("aa", "bb", "cc", "dd"))
 """One to be swept later, one that has seen everything, one in whose sweep the process ended, one that was forgotten."""
@@ -205,10 +205,35 @@ def _second(store: Store, clock: Clock) -> None:
     assert store.thin(Outcome.SKIPPED, clock.now, limit=1) == 1
 
 
+def _third(store: Store, clock: Clock) -> None:
+    """As of 0003: mailboxes that were dropped, one that came back, requests with an answer and without."""
+    _second(store, clock)
+    clock.wait(60)
+    store.drop(BROKEN)
+    store.save(Configuration(id=GONE, name="gone", document={"port": 0}, secrets={"password": "sealed:1:B"}), by="two")
+    clock.wait(10)
+    store.drop(GONE, expected=2)
+    store.drop(HELD, expected=1)
+    clock.wait(10)
+    store.save(Configuration(id=HELD, name="held again", document={"active": False}), expected=0, by="jörg")
+    for repeat in _repeats(clock.now - timedelta(days=1)):
+        assert store.begin(repeat) is None
+        clock.wait(1)
+    store.answer(f"{1:064x}", {"status": 201, "body": {"name": "größer", "tags": ["a", None], "size": 2**40}})
+
+
+def _repeats(at: datetime) -> list[Repeat]:
+    mailboxes = (SWEPT, GONE)
+    return [
+        Repeat(key=f"{number:064x}", request=f"{number + 7:064x}", mailbox=mailbox, at=at + timedelta(hours=number))
+        for number, mailbox in enumerate(mailboxes)
+    ]
+
+
 LAST_NUMBER = 20
 """The highest number that was given in any of the histories."""
 
-HISTORIES: Mapping[str, Callable[[Store, Clock], None]] = {"0001": _first, "0002": _second}
+HISTORIES: Mapping[str, Callable[[Store, Clock], None]] = {"0001": _first, "0002": _second, "0003": _third}
 
 
 # --------------------------------------------------------------------------------------------------------- questions
@@ -218,6 +243,8 @@ def answers(store: Store, clock: Clock) -> dict[str, Any]:
     """What a store says to every question there is; it takes each mailbox's lease for that."""
     said: dict[str, Any] = {
         "configurations": [*store.configurations()],
+        "configuration": [store.configuration(mailbox) for mailbox in (SWEPT, BROKEN, HELD, GONE)],
+        "former": [*store.former()],
         "infos": [*store.infos()],
         "keys": [*store.keys()],
         "entry": [store.entry(EntryId(number)) for number in range(LAST_NUMBER + 3)],
@@ -241,6 +268,7 @@ def answers(store: Store, clock: Clock) -> dict[str, Any]:
         assert lease is not None
         said[f"lease of {mailbox}"] = _of_the_lease(lease, clock)
         lease.give_back()
+    said["repeats"] = [store.begin(repeat) for repeat in _repeats(clock.now)]
     return said
 
 
