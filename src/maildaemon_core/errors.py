@@ -157,6 +157,10 @@ class StaleVersion(Permanent):
     """The configuration was changed by somebody else in the meantime."""
 
 
+class Rival(Permanent):
+    """Another mailbox watches the same account and folders, and one of the two would take mail away from the other."""
+
+
 class PathsTaken(MaildaemonError):
     """Paths that another mail has reserved already; nothing of the call was written.
 

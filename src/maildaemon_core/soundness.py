@@ -19,6 +19,7 @@ _OWN_PORTS: Final = {
     "exchange": frozenset({443}),
     "graph": frozenset({443}),
 }
+_OPENED_BY_ADDRESS: Final = frozenset({"exchange", "graph"})
 _VERBS: Final = {Action.KEEP: "keep", Action.SEEN: "mark as seen", Action.MOVE: "move", Action.DELETE: "delete"}
 
 
@@ -43,11 +44,13 @@ def warnings(options: MailboxOptions) -> tuple[Problem, ...]:
 def account_key(options: MailboxOptions) -> tuple[str, str, int, str, str]:
     """What tells one account from another: kind, host, port, login and path, without case where servers ignore it.
 
-    The protocol's own ports, with TLS or without, are all 0.
+    The protocol's own ports, with TLS or without, are all 0.  Where one login may open many mailboxes, it is the
+    address that counts.
     """
     port = 0 if options.port in _OWN_PORTS.get(options.kind, ()) else options.port
-    host, login = (options.host or "").casefold().rstrip("."), (options.login or "").casefold()
-    return options.kind, host, port, login, options.path or ""
+    login = options.address if options.kind in _OPENED_BY_ADDRESS else options.login
+    host = (options.host or "").casefold().rstrip(".")
+    return options.kind, host, port, (login or "").casefold(), options.path or ""
 
 
 Found = Iterator[tuple[str, str]]

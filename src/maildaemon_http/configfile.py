@@ -16,11 +16,14 @@ import attrs
 
 from maildaemon_core import codec
 from maildaemon_core.errors import Permanent, Problem
-from maildaemon_core.folders import needs_listing
 from maildaemon_core.message import MailboxId, mailbox_id
 from maildaemon_core.options import MailboxOptions, a_name
 from maildaemon_core.retention import FOR_EVER, Retention
-from maildaemon_core.soundness import account_key
+from maildaemon_core.rivalry import rivalry
+from maildaemon_http.service_table import ServiceTable, located
+
+FILE = "maildaemon.toml"
+"""What such a file is usually called."""
 
 STORE = "maildaemon.db"
 """The store of a file that names none, beside the file."""
@@ -57,13 +60,18 @@ class Mailbox:
 
 @attrs.frozen(kw_only=True)
 class Setup:
-    """A configuration file as read: ``store`` is a URL, the folder of ``spool`` need not exist yet."""
+    """A configuration file as read: ``store`` is a URL; the folders of ``spool`` and ``service`` need not exist yet.
+
+    ``store_is_given``: the store is not the file's, but one that was named beside it.
+    """
 
     path: Path
     store: str = attrs.field(repr=False)
     store_options: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    store_is_given: bool = False
     spool: Path
     retention: Retention = FOR_EVER
+    service: ServiceTable = attrs.field(factory=ServiceTable)
     mailboxes: tuple[Mailbox, ...]
 
     @property
@@ -112,20 +120,29 @@ class Document:
     store: StoreTable = StoreTable()
     spool: SpoolTable = SpoolTable()
     retention: Retention = FOR_EVER
+    service: ServiceTable = attrs.field(factory=ServiceTable)
     mailboxes: tuple[MailboxOptions, ...] = ()
 
 
 def read_setup(
-    path: Path, check: Check = lambda options: (), check_store: StoreCheck = lambda url, options: ()
+    path: Path,
+    check: Check = lambda options: (),
+    check_store: StoreCheck = lambda url, options: (),
+    *,
+    store: str | None = None,
+    for_service: bool = False,
 ) -> Setup:
     """The configuration at ``path``; ``check`` says what else is wrong with the options of a mailbox, ``check_store``
     with those of the store at a URL.
 
-    Raises ``ConfigurationFault`` with everything that is wrong in the whole file.
+    ``store``: the URL of another store, which goes before that of the file and its options.  ``for_service``: there may
+    be no mailboxes.  Raises ``ConfigurationFault`` with everything that is wrong in the whole file.
     """
     document = _parsed(path)
     folder = path.absolute().parent
     listed = document.pop("mailboxes", None)
+    if for_service and (listed is None or listed == []):
+        listed = ()
     readable, faults_of_tables = codec.read_what_can_be(Document, document)
     tables = readable or Document()
     found: list[Problem] = [*faults_of_tables]
@@ -144,20 +161,39 @@ def read_setup(
         found += (in_mailbox(at, problem) for problem in [*faults, *more])
     found += _namesakes(mailboxes)
     found += _rivals(mailboxes)
-    store = absolute_store(tables.store.url, folder)
-    found += (of_the_store(problem) for problem in check_store(store, tables.store.options))
+    written_store = absolute_store(tables.store.url, folder)
+    found += (of_the_store(problem) for problem in check_store(written_store, tables.store.options))
     if found:
         raise ConfigurationFault(path, problems=found)
-    beside = sqlite_file(store)
-    spool = folder / tables.spool.path if tables.spool.path else (beside.parent if beside else folder) / SPOOL
+    chosen = store or written_store
     return Setup(
         path=path,
-        store=store,
-        store_options=tables.store.options,
-        spool=spool,
+        store=chosen,
+        store_options={} if store else tables.store.options,
+        store_is_given=store is not None,
+        spool=folder / tables.spool.path if tables.spool.path else _spool_beside(chosen, folder),
         retention=tables.retention,
+        service=located(tables.service, folder),
         mailboxes=tuple(mailbox for _, mailbox in mailboxes),
     )
+
+
+def setup_without_file(folder: Path, store: str | None = None) -> Setup:
+    """What a file that says nothing would mean in this folder, for a service that is given none."""
+    url = store or absolute_store(None, folder)
+    return Setup(
+        path=folder / FILE,
+        store=url,
+        store_is_given=store is not None,
+        spool=_spool_beside(url, folder),
+        service=located(ServiceTable(), folder),
+        mailboxes=(),
+    )
+
+
+def _spool_beside(store: str, folder: Path) -> Path:
+    beside = sqlite_file(store)
+    return (beside.parent if beside else folder) / SPOOL
 
 
 def in_mailbox(at: int, problem: Problem) -> Problem:
@@ -223,6 +259,8 @@ def _each(listed: object, found: list[Problem]) -> Iterator[tuple[int, MailboxOp
 
     What concerns more than one mailbox, or one that cannot be read at all, is appended to ``found``.
     """
+    if listed == ():
+        return
     if listed is None or listed == []:
         found.append(Problem(path="$.mailboxes", message="required: one [[mailboxes]] table for each mailbox"))
         return
@@ -252,28 +290,14 @@ def _namesakes(mailboxes: Sequence[tuple[int, Mailbox]]) -> Iterator[Problem]:
 
 def _rivals(mailboxes: Sequence[tuple[int, Mailbox]]) -> Iterator[Problem]:
     """One account watched twice is taken only while neither of the two changes anything on the server."""
-    active = [(at, mailbox.options) for at, mailbox in mailboxes if mailbox.options.active]
-    for number, (at, options) in enumerate(active):
-        for earlier, other in active[:number]:
-            if account_key(options) == account_key(other) and _overlap(options, other) and _takes(options, other):
+    for number, (at, mailbox) in enumerate(mailboxes):
+        for earlier, other in mailboxes[:number]:
+            if rivalry(mailbox.options, other.options) == "harmful":
                 yield Problem(
                     path=f"$.mailboxes[{at}]",
-                    message=f"the same account and folders as $.mailboxes[{earlier}], and one of the two deletes or "
-                    "moves mail before the other may have seen it; make one mailbox of them",
+                    message=f"the same account and folders as $.mailboxes[{earlier}], {other.name!r}, and one of the "
+                    "two deletes or moves mail before the other may have seen it; make one mailbox of them",
                 )
-
-
-def _overlap(one: MailboxOptions, other: MailboxOptions) -> bool:
-    return (
-        needs_listing(one)
-        or needs_listing(other)
-        or bool({name.casefold() for name in one.watched_folders} & {name.casefold() for name in other.watched_folders})
-    )
-
-
-def _takes(*all_options: MailboxOptions) -> bool:
-    cares = (care for options in all_options for care in (options.aftercare, options.no_match_care))
-    return any(care.action.name in {"MOVE", "DELETE"} for care in cares)
 
 
 # ---------------------------------------------------------------------------------------------------------------- paths

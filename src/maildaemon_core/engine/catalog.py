@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
 
-from maildaemon_core import codec, confidential
+from maildaemon_core import codec, confidential, soundness
+from maildaemon_core.answered import without_answered
 from maildaemon_core.confidential import Apart, Carried, about
+from maildaemon_core.engine.neighbours import Neighbours
 from maildaemon_core.errors import (
     InvalidOptions,
     MaildaemonError,
     NoMasterKey,
     Permanent,
     Problem,
+    Rival,
     Sealed,
     StaleVersion,
+    StoreUnavailable,
     Trouble,
 )
 from maildaemon_core.message import MailboxId
@@ -31,6 +36,9 @@ from maildaemon_core.store_port import Configuration, Store
 
 REFERENCE: Final = "ref:"
 """How a reference (``env:NAME``) is kept: readable, for it is no secret; no sealed text begins like this."""
+
+FROM_FILE: Final = "configuration file"
+"""Who has made a configuration that comes from a file: the store has none of its secrets."""
 
 TRIES = 20
 """So often a change is begun anew when others change the same configuration meanwhile."""
@@ -45,10 +53,16 @@ class UnknownMailbox(Permanent):
 
 @attrs.frozen(kw_only=True)
 class Kept:
-    """A configuration as it is kept (masked), and its options for use (with secrets; references are not yet read)."""
+    """A configuration as it is kept (masked), and its options for use (with secrets; references are not yet read).
+
+    ``warnings``: what deserves a second look; after a change also the other mailboxes that watch the same account.
+    ``adopted``: it was made for an account that was removed before, so all that was processed then is known.
+    """
 
     configuration: Configuration
     options: MailboxOptions
+    warnings: tuple[Problem, ...] = ()
+    adopted: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +99,11 @@ class Catalog:
 
     ``problems`` says everything that is wrong with options (``Opener.problems``); ``refused`` why a secret as it is
     written may not be taken on, None if it may.  Every method raises ``StoreUnavailable`` as the store does.
+
+    One account has one configuration: a second active one that watches the same folders is refused (``Rival``) if
+    either deletes or moves mail.  Catalogs of this process decide that one after the other.  Between processes each
+    looks again once it has saved, and takes back what it saved: of two at the same time at least one is refused, both
+    perhaps; only a process that ends between saving and looking leaves two behind.
     """
 
     def __init__(
@@ -99,23 +118,42 @@ class Catalog:
         self._vault = vault
         self._problems = problems
         self._refused = refused
+        self._neighbours = Neighbours(store)
 
     # -------------------------------------------------------------------------------------------------- changing
 
     def create(self, document: object, *, by: str = "", mailbox: MailboxId | None = None) -> Kept:
-        """A new configuration, under a new id unless one is given.
+        """A new configuration, under a new id unless one is given, or that of the mailbox which had the same account
+        and folders before it was removed: what was processed for that is not processed again.
 
         Raises ``InvalidOptions`` with every fault and its path, ``NoMasterKey`` if a secret would have to be stored,
-        and ``StaleVersion`` if there is a configuration of the given id.
+        ``Rival``, and ``StaleVersion`` if there is a configuration of the given id.
         """
-        new = mailbox or MailboxId(str(uuid.uuid4()))
         options = self._decided(None, document, is_patch=False)
-        return self._kept(self._saved(new, None, options, by))
+        with self._neighbours.deciding:
+            former = self._neighbours.former(options)
+            new = former or mailbox or _new_id()
+            kept = self._settled(new, None, options, by)
+        return attrs.evolve(kept, adopted=former is not None)
+
+    def chosen_id(self, document: object) -> MailboxId:
+        """The id that ``create`` would make this under: a former one, or else one that nobody has had.
+
+        For who must know it before anything is done.  What is wrong with the document is left for ``create`` to say.
+        """
+        bare, _ = without_answered(document, None)
+        options, _ = codec.read_what_can_be(MailboxOptions, bare)
+        return (None if options is None else self._neighbours.former(options)) or _new_id()
+
+    def checked(self, document: object) -> MailboxOptions:
+        """The options that ``create`` would take on; nothing is stored.  Raises ``InvalidOptions`` as it does."""
+        return self._decided(None, document, is_patch=False)
 
     def replace(self, mailbox: MailboxId, document: object, *, expected: int | None = None, by: str = "") -> Kept:
         """The document in place of the one that there is; a mask in it keeps the stored secret.
 
-        Raises as ``create`` does, ``UnknownMailbox``, and ``StaleVersion`` if ``expected`` is not the present version.
+        What only answers have (``ANSWERED``) may be in it, unchanged.  Raises as ``create`` does, ``UnknownMailbox``,
+        and ``StaleVersion`` if ``expected`` is not the present version.
         """
         return self._write(mailbox, lambda _: document, expected=expected, by=by)
 
@@ -136,13 +174,13 @@ class Catalog:
         return self._write(mailbox, changed, expected=expected, by=by, is_patch=True)
 
     def remove(self, mailbox: MailboxId, *, expected: int | None = None, forget: bool = False) -> None:
-        """Removes a configuration; what was processed stays remembered unless ``forget``.
+        """Removes a configuration; what was processed stays remembered unless ``forget``, which works later too.
 
-        Raises ``UnknownMailbox``, and ``StaleVersion`` if ``expected`` is not the present version.  A change that comes
-        between the look at the version and the removal goes with it.
+        Raises ``UnknownMailbox``, and ``StaleVersion`` if ``expected`` is not the version that is removed.
         """
-        self._present(mailbox, expected)
-        self._store.drop(mailbox, forget=forget)
+        if not (forget and expected is None and self._neighbours.has_been(mailbox)):
+            self._present(mailbox, expected)
+        self._store.drop(mailbox, expected=expected, forget=forget)
 
     # --------------------------------------------------------------------------------------------------- reading
 
@@ -175,7 +213,8 @@ class Catalog:
             return Unusable(configuration=configuration, trouble=error.trouble())
 
     def _kept(self, configuration: Configuration) -> Kept:
-        return Kept(configuration=configuration, options=self.options_of(configuration))
+        options = self.options_of(configuration)
+        return Kept(configuration=configuration, options=options, warnings=soundness.warnings(options))
 
     def _present(self, mailbox: MailboxId, expected: int | None) -> Configuration:
         configuration = self._store.configuration(mailbox)
@@ -206,7 +245,7 @@ class Catalog:
             before = self._present(mailbox, expected)
             options = self._decided(before, wanted(before.document), is_patch=is_patch)
             try:
-                return self._kept(self._saved(mailbox, before, options, by))
+                return self._settled(mailbox, before, options, by)
             except StaleVersion:
                 if expected is not None or attempts == TRIES:
                     raise
@@ -214,11 +253,12 @@ class Catalog:
     def _decided(self, before: Configuration | None, wanted: object, *, is_patch: bool) -> MailboxOptions:
         """The options that are wanted, with the stored secrets that are kept; raises everything that is wrong."""
         stored, places = (before.document, before.secrets.keys()) if before else (None, ())
-        carried = confidential.carry(wanted, stored, places, absence_keeps=is_patch)
+        bare, changed = without_answered(wanted, before)
+        carried = confidential.carry(bare, stored, places, absence_keeps=is_patch)
         kept, unopened = self._carried(before, carried) if before else ({}, ())
         document = confidential.filled(carried.document, kept)
         options, faults = codec.read_what_can_be(MailboxOptions, document)
-        found = [*carried.problems, *unopened, *faults]
+        found = [*changed, *carried.problems, *unopened, *faults]
         if options is not None:
             more = [*self._problems(options), *self._refusals(options, document)]
             if faults:  # what seems to be missing or contradictory may be what could not be read
@@ -247,6 +287,29 @@ class Catalog:
             for place, secret in confidential.secrets_of(options)
             if (fault := self._refused(secret)) is not None
         ]
+
+    def _settled(self, mailbox: MailboxId, before: Configuration | None, options: MailboxOptions, by: str) -> Kept:
+        """Saves unless a rival is there, and takes it back if one is there then; raises ``Rival``."""
+        with self._neighbours.deciding:
+            doubts = self._neighbours.doubts(mailbox, options)
+            saved = self._saved(mailbox, before, options, by)
+            if before is None or saved.version != before.version:
+                try:
+                    doubts = self._neighbours.doubts(mailbox, options)
+                except Rival:
+                    self._take_back(saved, before)
+                    raise
+                except StoreUnavailable:
+                    pass  # it is saved, which whoever asked for it must be told
+        kept = self._kept(saved)
+        return attrs.evolve(kept, warnings=(*kept.warnings, *doubts))
+
+    def _take_back(self, saved: Configuration, before: Configuration | None) -> None:
+        with suppress(StaleVersion):  # somebody else has changed it since: then it is theirs
+            if before is None:  # it may have been swept, which is not to be forgotten
+                self._store.drop(saved.id, expected=saved.version)
+            else:
+                self._store.save(before, expected=saved.version, by=before.changed_by)
 
     def _saved(
         self, mailbox: MailboxId, before: Configuration | None, options: MailboxOptions, by: str
@@ -367,6 +430,10 @@ class Catalog:
         return secrets, Rotation(
             mailboxes=1, resealed=resealed, current=current, references=references, unopened=tuple(unopened)
         )
+
+
+def _new_id() -> MailboxId:
+    return MailboxId(str(uuid.uuid4()))
 
 
 def _named(configuration: Configuration) -> str:
