@@ -125,14 +125,16 @@ def a_name(instance: object, attribute: object, value: Any) -> None:
     one_line(instance, attribute, value)
 
 
-def within(low: float, high: float) -> Any:
-    """A validator: a number from ``low`` to ``high``, both included, or None.  It raises ValueError."""
+@attrs.frozen
+class Within:
+    """A validator: a number from ``low`` to ``high``, both included, or None.  Called, it raises ValueError."""
 
-    def check(_instance: object, _attribute: object, value: float | None) -> None:
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"must be from {low} to {high}")
+    low: float
+    high: float
 
-    return check
+    def __call__(self, _instance: object, _attribute: object, value: Any) -> None:
+        if value is not None and not self.low <= value <= self.high:
+            raise ValueError(f"must be from {self.low} to {self.high}")
 
 
 _AUTHORITY = re.compile(r"://([^/?#]*)")
@@ -313,7 +315,7 @@ class MailboxOptions:
     mailbox: str | None = attrs.field(default=None, validator=one_line)
     host: str | None = attrs.field(default=None, validator=one_line)
     type: str | None = attrs.field(default=None, validator=one_line)
-    port: int = attrs.field(default=0, validator=within(0, 65535))
+    port: int = attrs.field(default=0, validator=Within(0, 65535))
     tls: Tls | None = None
     use_ssl: bool = attrs.Factory(lambda self: self.tls in {None, "implicit"}, takes_self=True)
     client_id: str | None = attrs.field(default=None, validator=one_line)
@@ -334,8 +336,8 @@ class MailboxOptions:
     allowed_attachments: tuple[str, ...] = ()
     destinations: tuple[DestinationOptions, ...] = ()
     since: datetime | Literal["now"] | None = attrs.field(default=None, converter=_utc, validator=_aware)
-    max_message_bytes: int | None = attrs.field(default=None, validator=within(1, 2**63 - 1))
-    poll_interval_seconds: int = attrs.field(default=60, validator=within(5, 2**31 - 1))
+    max_message_bytes: int | None = attrs.field(default=None, validator=Within(1, 2**63 - 1))
+    poll_interval_seconds: int = attrs.field(default=60, validator=Within(5, 2**31 - 1))
     idle: bool = True
     options: dict[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
 

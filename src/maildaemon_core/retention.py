@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from maildaemon_core.options import within
+from maildaemon_core.options import Within
 from maildaemon_core.progress import Outcome
 
 LONGEST = 36_500
 """Days: a hundred years."""
 
-_days = within(1, LONGEST)
+_days = Within(1, LONGEST)
 
 
 @attrs.frozen(kw_only=True)

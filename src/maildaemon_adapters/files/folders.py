@@ -56,18 +56,58 @@ def names_in(folder: int) -> list[str]:
         return [entry.name for entry in entries]
 
 
+@contextmanager
+def opened_root(root: str) -> Iterator[int]:
+    """The descriptor of a folder by its real path, and closes it.
+
+    Raises OSError: ELOOP for a link on the way, which was put there since the path was made out, and leads anywhere.
+    """
+    with _reached(root) as (above, name), opened(name, above) as folder:
+        yield folder
+
+
 def make_root(root: str) -> None:
-    """Makes the folder and those above it that are missing, durably.  Raises OSError."""
+    """Makes the folder and those above it that are missing, durably.  Follows no link.  Raises OSError."""
     parent, name = os.path.split(root)
     if not name:
         return
     try:
-        with opened(parent) as folder:
+        with _reached(root) as (above, _), opened(".", above) as folder:
             if made(name, folder):
                 sync_folder(folder)
     except FileNotFoundError:
         make_root(parent)
         make_root(root)
+
+
+_SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Linux needs no right to read a folder for passing through it."""
+
+
+@contextmanager
+def _reached(path: str) -> Iterator[tuple[int, str]]:
+    """The open folder that a full path lies in, without a link on the way, and the path's last name in it."""
+    *above, name = [each for each in path.split("/") if each] or ["."]
+    at = os.open("/", _SEARCH)
+    try:
+        for each in above:
+            try:
+                inner = os.open(each, _SEARCH, dir_fd=at)
+            except NotADirectoryError:
+                _refuse_link(each, at)
+                raise
+            os.close(at)
+            at = inner
+        _refuse_link(name, at)
+        yield at, name
+    finally:
+        os.close(at)
+
+
+def _refuse_link(name: str, inside: int) -> None:
+    found = look(name, inside)
+    if found is not None and stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from maildaemon_adapters.files import trial
 from maildaemon_adapters.files.batch import Batch
 from maildaemon_adapters.files.durability import Whole, sync_files, sync_folder
 from maildaemon_adapters.files.faults import file_trouble, unavailable
-from maildaemon_adapters.files.folders import make_root, opened, way
+from maildaemon_adapters.files.folders import make_root, opened_root, way
 from maildaemon_adapters.files.paths import PathBlocked, PathRefused, component, components
 from maildaemon_adapters.files.rename import Rename, rename_new
 from maildaemon_core.errors import MaildaemonError, Trouble
@@ -317,7 +317,7 @@ class FileDestination:
 
     def close(self) -> None:
         """Removes the staging folder if nothing is in it.  Never raises; twice is the same as once."""
-        with suppress(OSError), opened(self._root) as root:
+        with suppress(OSError), opened_root(self._root) as root:
             batch_folders.tidy(root)
 
     @contextmanager
@@ -326,7 +326,7 @@ class FileDestination:
         try:
             if make and not self._met and not os.path.lexists(self._root):
                 make_root(self._root)
-            with opened(self._root) as root:
+            with opened_root(self._root) as root:
                 self._met = True
                 yield root
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import Final
 from maildaemon_adapters.files.batch import TRIAL, beginning, forget, tidy
 from maildaemon_adapters.files.durability import sync_file, sync_folder
 from maildaemon_adapters.files.faults import unavailable, whoami
-from maildaemon_adapters.files.folders import opened
+from maildaemon_adapters.files.folders import opened_root
 from maildaemon_adapters.files.rename import Rename, refuses_in_the_kernel
 from maildaemon_core.errors import DestinationUnavailable, Trouble
 from maildaemon_core.ports import Finding, Level
@@ -100,7 +100,7 @@ def _store_a_sample(root: str, rename: Rename) -> bool:
     """
     name = TRIAL + secrets.token_hex(8)
     try:
-        with opened(root) as folder:
+        with opened_root(root) as folder:
             try:
                 with beginning(folder, name) as into:
                     _write(into.folder, "sample")

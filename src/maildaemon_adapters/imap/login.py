@@ -15,6 +15,7 @@ from maildaemon_adapters.imap.settings import ImapSettings
 from maildaemon_adapters.imap.translate import for_people, is_temporary, response
 from maildaemon_adapters.imap.transport import Patience
 from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsable, plain_reply
+from maildaemon_core.confinement import ConnectionForbidden, OutOfBounds
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions, Tls
 
@@ -34,7 +35,8 @@ def port_of(options: MailboxOptions) -> int:
 def log_in(options: MailboxOptions, settings: ImapSettings) -> Connection:
     """Connects, secures the connection as the options demand, and logs in.
 
-    Raises ``LoginRefused`` when the credentials are not accepted or cannot be sent, ``SourceUnavailable`` for all else.
+    Raises ``LoginRefused`` when the credentials are not accepted or cannot be sent, ``OutOfBounds`` when the service
+    does not let mailboxes connect there, ``SourceUnavailable`` for all else.
     """
     logging.getLogger("imapclient.imaplib").setLevel(logging.WARNING)  # at DEBUG it would write mails into the log
     connection = connect(options, settings)
@@ -112,7 +114,7 @@ def _environment() -> str:
 
 
 def _reaching(act: Callable[[], Made], host: str, port: int, mode: Tls, settings: ImapSettings) -> Made:
-    """``act``, with what keeps it from reaching the server as ``SourceUnavailable``."""
+    """``act``, with what keeps it from reaching the server as ``unreachable`` has it."""
     try:
         return act()
     except (OSError, UnicodeError, imaplib.IMAP4.error, Broken) as error:
@@ -120,11 +122,13 @@ def _reaching(act: Callable[[], Made], host: str, port: int, mode: Tls, settings
     raise made
 
 
-def unreachable(error: Exception, host: str, port: int, mode: Tls, settings: ImapSettings) -> SourceUnavailable:
-    """What a failed connection means for people."""
+def unreachable(error: Exception, host: str, port: int, mode: Tls, settings: ImapSettings) -> MaildaemonError:
+    """What a failed connection means for people: ``OutOfBounds`` if it was not allowed, else ``SourceUnavailable``."""
     where = f"{host}:{port}"
     otherwise = "starttls or none" if mode == "implicit" else "implicit"
     match error:
+        case ConnectionForbidden():
+            return OutOfBounds(f"{where} is not for mailboxes of this service: {error.fault}", remedy=error.remedy)
         case socket.gaierror() | UnicodeError():
             message, remedy = f"the host name {host!r} does not resolve", "check host, and this machine's name service"
         case ssl.SSLCertVerificationError():

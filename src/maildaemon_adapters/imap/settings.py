@@ -8,7 +8,7 @@ from pathlib import PurePath
 import attrs
 
 from maildaemon_core.errors import Problem
-from maildaemon_core.options import MailboxOptions, one_line, within
+from maildaemon_core.options import MailboxOptions, Within, one_line
 
 
 @attrs.frozen(kw_only=True)
@@ -24,11 +24,11 @@ class ImapSettings:
     ``fetch_count``: how many mails one FETCH asks for.
     """
 
-    connect_seconds: int = attrs.field(default=30, validator=within(1, 600))
-    stall_seconds: int = attrs.field(default=90, validator=within(1, 3600))
-    command_seconds: int = attrs.field(default=300, validator=within(1, 86400))
-    ca_file: str | None = attrs.field(default=None, validator=one_line)
-    fetch_count: int = attrs.field(default=50, validator=within(1, 100))
+    connect_seconds: int = attrs.field(default=30, validator=Within(1, 600))
+    stall_seconds: int = attrs.field(default=90, validator=Within(1, 3600))
+    command_seconds: int = attrs.field(default=300, validator=Within(1, 86400))
+    ca_file: str | None = attrs.field(default=None, validator=one_line, metadata={"local_path": True})
+    fetch_count: int = attrs.field(default=50, validator=Within(1, 100))
 
 
 def imap_problems(options: MailboxOptions, settings: ImapSettings) -> Sequence[Problem]:

@@ -83,5 +83,5 @@ class ImapSource:
 
 
 def open_imap(options: MailboxOptions, settings: ImapSettings, spool: Spool) -> ImapSource:
-    """Connects and logs in.  Raises ``LoginRefused`` and ``SourceUnavailable``."""
+    """Connects and logs in.  Raises ``LoginRefused``, ``OutOfBounds`` and ``SourceUnavailable``."""
     return ImapSource(options, settings, spool)

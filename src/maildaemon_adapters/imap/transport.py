@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
+from maildaemon_core.confinement import ConnectionForbidden
 from maildaemon_core.message import CHUNK, Content
 
 SLOWEST: Final = 4096
@@ -119,7 +120,7 @@ class Transport(imaplib.IMAP4):
     def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
         """Connects, with TLS from the first byte if there is a context."""
         self.host, self.port = host, port
-        plain = socket.create_connection((host, port), timeout if timeout is not None else self._connect_seconds)
+        plain = _dialled(host, port, timeout if timeout is not None else self._connect_seconds)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # imaplib sends in pieces what belongs together
         self._use(plain if self._context is None else self._wrapped(plain, self._context))
         self._patience.restart(self._connect_seconds)  # for the greeting; a wrong port may never send one
@@ -197,3 +198,15 @@ class Transport(imaplib.IMAP4):
             pass  # the server was first
         finally:
             self.sock.close()
+
+
+def _dialled(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection to one of the addresses of the host, each of which is waited for that long.
+
+    Raises OSError for the last of them, unless one is forbidden: that is what somebody can do something about.
+    """
+    try:
+        return socket.create_connection((host, port), seconds, all_errors=True)
+    except ExceptionGroup as group:
+        failures = group.exceptions
+    raise next((each for each in failures if isinstance(each, ConnectionForbidden)), failures[-1])
