@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections import Counter
+from datetime import datetime, timedelta
 
 import attrs
 from hypothesis import given
@@ -12,14 +13,24 @@ from maildaemon_core.errors import Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.progress import Faltered, GaveUp, advance
 from maildaemon_core.schedule import (
+    FIRST_STORE_WAIT,
     FIRST_WAIT,
+    LONGEST_PAUSE,
+    LONGEST_STORE_WAIT,
     LONGEST_WAIT,
     MAX_ATTEMPTS,
+    SOON,
+    SPREAD_AT_START,
     Watch,
     after_failure,
     due_watches,
+    first_watch,
     next_watch,
     wait_after,
+    wait_for_store,
+    watch_when_busy,
+    watch_without_store,
+    when_put_back,
 )
 from tests.core.entries import NOW, entry
 
@@ -125,15 +136,119 @@ def test_the_attempts_before_a_mail_is_given_up_take_most_of_a_day() -> None:
     assert timedelta(hours=16) < total < timedelta(hours=30)
 
 
-@given(st.integers(0, 30), st.integers(5, 100_000), st.booleans())
-def test_a_mailbox_comes_back_at_its_interval_or_later_while_it_fails(
-    failures: int, seconds: int, failed: bool
+INTERVALS = st.integers(5, 2**31 - 1).map(lambda seconds: timedelta(seconds=seconds))
+
+
+@given(
+    st.integers(0, 30), INTERVALS, st.booleans(), st.text(max_size=9), st.integers(0, 10**6), st.none() | st.floats()
+)
+def test_a_mailbox_never_comes_back_before_its_interval_nor_much_later_unless_it_fails(
+    failures: int, interval: timedelta, failed: bool, name: str, late: int, retry_after: float | None
 ) -> None:
-    before = Watch(mailbox=MailboxId("a"), due_at=NOW, interval=timedelta(seconds=seconds), failures=failures)
-    after = next_watch(before, failed=failed, now=NOW)
+    due = NOW - timedelta(seconds=late)
+    before = Watch(mailbox=MailboxId(name), due_at=due, interval=interval, failures=failures)
+    after = next_watch(before, failed=failed, now=NOW, retry_after=retry_after)
+    assert after == next_watch(before, failed=failed, now=NOW, retry_after=retry_after)
+    assert (after.mailbox, after.interval) == (before.mailbox, before.interval)
+    assert NOW + interval <= after.due_at
     if failed:
-        assert after.due_at >= NOW + before.interval
         assert after.failures == failures + 1
-        assert after.due_at <= NOW + max(before.interval, LONGEST_WAIT * 1.11)
+        assert after.due_at <= NOW + max(interval * 1.11, LONGEST_PAUSE * 1.11, LONGEST_WAIT)
+        if retry_after is None:
+            assert after.due_at <= NOW + max(interval * 1.11, LONGEST_PAUSE * 1.11)
     else:
-        assert (after.due_at, after.failures) == (NOW + before.interval, 0)
+        assert after.failures == 0
+        assert after.due_at <= NOW + interval * 1.11
+
+
+def test_a_server_that_asks_to_be_left_alone_is_left_alone_but_not_for_ever() -> None:
+    before = Watch(mailbox=MailboxId("a"), due_at=NOW, interval=timedelta(seconds=60))
+    assert next_watch(before, failed=True, now=NOW, retry_after=7200.0).due_at == NOW + timedelta(hours=2)
+    assert next_watch(before, failed=True, now=NOW, retry_after=1e300).due_at == NOW + LONGEST_WAIT
+    for odd in (float("nan"), -1.0, 0.0):
+        assert next_watch(before, failed=True, now=NOW, retry_after=odd).due_at < NOW + timedelta(minutes=2)
+
+
+@given(INTERVALS, st.integers(1, 2000))
+def test_at_the_start_all_are_due_soon_but_not_in_the_same_second(interval: timedelta, number: int) -> None:
+    watches = [first_watch(MailboxId(str(at)), interval, now=NOW) for at in range(number)]
+    assert all(NOW <= watch.due_at <= NOW + min(SPREAD_AT_START, interval) for watch in watches)
+    if number >= 1000:
+        by_second = Counter(int((watch.due_at - NOW).total_seconds()) for watch in watches)
+        assert max(by_second.values()) <= number / 3
+
+
+def test_mailboxes_that_meet_drift_apart() -> None:
+    now, watches = NOW, [first_watch(MailboxId(str(at)), timedelta(minutes=1), now=NOW) for at in range(1000)]
+    watches = [attrs.evolve(watch, due_at=now) for watch in watches]
+    for _ in range(3):
+        watches = [next_watch(watch, failed=False, now=watch.due_at) for watch in watches]
+    seconds = Counter(int((watch.due_at - NOW).total_seconds()) for watch in watches)
+    assert max(seconds.values()) < 250
+
+
+@given(INTERVALS, st.none() | st.integers(-100, 100), st.integers(0, 9))
+def test_a_mailbox_that_another_works_on_is_looked_at_after_the_interval_or_at_the_end_of_the_lease(
+    interval: timedelta, seconds: int | None, failures: int
+) -> None:
+    before = Watch(mailbox=MailboxId("a"), due_at=NOW, interval=interval, failures=failures)
+    until = None if seconds is None else NOW + timedelta(seconds=seconds)
+    after = watch_when_busy(before, until=until, now=NOW)
+    assert after.due_at > NOW, "or it would be asked again and again"
+    assert after.due_at <= NOW + interval * 1.11
+    if until is None:
+        assert after.due_at >= NOW + interval
+    else:
+        assert after.due_at <= max(until, NOW + SOON)
+    assert watch_when_busy(after, until=until, now=NOW).failures == before.failures == failures
+
+
+@given(st.integers(1, 10_000))
+def test_the_store_is_asked_again_soon_later_each_time_and_every_minute_at_least(failures: int) -> None:
+    assert FIRST_STORE_WAIT <= wait_for_store(failures) <= LONGEST_STORE_WAIT
+    assert wait_for_store(failures) <= wait_for_store(failures + 1)
+    before = Watch(mailbox=MailboxId("a"), due_at=NOW, interval=timedelta(days=1), failures=failures)
+    after = watch_without_store(before, now=NOW)
+    assert after.failures == failures + 1
+    assert NOW < after.due_at <= NOW + LONGEST_STORE_WAIT
+
+
+@given(
+    st.lists(st.tuples(st.integers(5, 600), st.integers(1, 90), st.booleans()), min_size=1, max_size=8),
+    st.integers(1, 3),
+)
+def test_over_a_long_time_each_is_swept_at_its_interval_never_twice_at_once_and_nobody_starves(
+    mailboxes: list[tuple[int, int, bool]], at_once: int
+) -> None:
+    """Each mailbox has an interval, a time that its sweep takes, and perhaps fails each time."""
+    every = {
+        MailboxId(str(at)): first_watch(MailboxId(str(at)), timedelta(seconds=interval), now=NOW)
+        for at, (interval, _, _) in enumerate(mailboxes)
+    }
+    running: dict[MailboxId, datetime] = {}
+    ended: dict[MailboxId, list[datetime]] = {mailbox: [] for mailbox in every}
+    now = NOW
+    for _ in range(600):
+        for mailbox, end in list(running.items()):
+            if end <= now:
+                del running[mailbox]
+                ended[mailbox].append(now)
+                failed = mailboxes[int(mailbox)][2]
+                every[mailbox] = next_watch(every[mailbox], failed=failed, now=now)
+        for watch in due_watches([*every.values()], now, free=at_once - len(running), busy=running):
+            assert watch.mailbox not in running
+            last = ended[watch.mailbox]
+            assert not last or now >= last[-1] + watch.interval
+            running[watch.mailbox] = now + timedelta(seconds=mailboxes[int(watch.mailbox)][1])
+        assert len(running) <= at_once
+        now += timedelta(seconds=5)
+    for mailbox, (interval, _, failing) in zip(every, mailboxes, strict=True):
+        # A round of all the others, and its own interval, is the longest that one ever waits.
+        longest = sum(takes + 10 for _, takes, _ in mailboxes) + (interval * 1.11 if not failing else 1200)
+        assert len(ended[mailbox]) >= int(3000 / (longest + 30)), mailbox
+
+
+def test_after_the_clock_was_put_back_nobody_waits_longer_than_before() -> None:
+    watch = Watch(mailbox=MailboxId("a"), due_at=NOW + timedelta(minutes=1), interval=timedelta(minutes=1))
+    hour = timedelta(hours=1)
+    assert when_put_back(watch, hour).due_at - (NOW - hour) == timedelta(minutes=1)

@@ -2,56 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event as Signal
-from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
 import attrs
 
 from maildaemon_core import codec
-from maildaemon_core.engine.catalog import Catalog, Kept
-from maildaemon_core.engine.holder import for_people, is_dead, this_process
+from maildaemon_core.confinement import Confinement
+from maildaemon_core.engine import catalog as catalogs
+from maildaemon_core.engine.catalog import Catalog, Kept, UnknownMailbox
+from maildaemon_core.engine.confining import trusted
+from maildaemon_core.engine.leasing import Leasing
 from maildaemon_core.engine.opening import Opener, with_secrets_read
 from maildaemon_core.engine.plugins import Registry, installed_destinations, installed_sources, installed_stores
+from maildaemon_core.engine.retrying import Retrying
+from maildaemon_core.engine.roster import NotSwept, Roster
+from maildaemon_core.engine.seats import Seat
 from maildaemon_core.engine.spool import FolderSpool
-from maildaemon_core.engine.sweep import BOUNDS, Bounds, Sweep
-from maildaemon_core.engine.targets import Target, Targets, internal_trouble
+from maildaemon_core.engine.sweep import BOUNDS, Bounds
+from maildaemon_core.engine.sweeping import Sweeping
 from maildaemon_core.engine.validation import Validation
-from maildaemon_core.errors import (
-    InvalidOptions,
-    LeaseLost,
-    MaildaemonError,
-    StillPending,
-    StoreUnavailable,
-    Trouble,
-    UnknownKind,
-)
+from maildaemon_core.engine.watched import Watched
+from maildaemon_core.engine.watching import Watching
+from maildaemon_core.errors import InvalidOptions, UnknownKind
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntryPage, EntryQuery, Event, MailboxInfo, SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions, Secret
 from maildaemon_core.ports import Destination, Finding, MailSource, Monitor, SecretReader, SecretStore
-from maildaemon_core.progress import STEPS, Again, Dismissed, Entry, EntryId, Outcome, Stage, advance
+from maildaemon_core.progress import Entry, EntryId, Outcome
 from maildaemon_core.retention import Retention, Thinned
-from maildaemon_core.schedule import Watch, next_watch
-from maildaemon_core.store_port import Configuration, Holder, Lease, Store
+from maildaemon_core.schedule import Watch
+from maildaemon_core.store_port import Configuration, Store
 
 logger = logging.getLogger(__name__)
 
-LEASE_SECONDS = 60.0
-"""A lease is renewed three times in this time; it is how long a mailbox waits for a worker of another machine that
-died."""
-
+FROM_FILE = catalogs.FROM_FILE
+"""Who has changed a configuration that was adopted; see there."""
 
 THINNED_AT_ONCE = 500
 """So many entries are thinned out by one transaction: nobody waits long for it."""
+
+PATIENCE = 10.0
+"""So many seconds whoever wants a mail tried again waits for a sweep to end its batch."""
 
 
 def utc_now() -> datetime:
@@ -62,7 +60,9 @@ class MailDaemon:
     """Watches mailboxes: holds their options, sweeps them, and tells what became of every mail.
 
     ``monitors`` are told of what happens; ``read_secret`` turns references into secrets; ``spool`` is the folder for
-    large mails in transit.  Use it as a context manager, or call ``close``.
+    large mails in transit.  ``limited_secrets`` and ``confinement`` hold for mailboxes of a catalog, which people may
+    have made who are not to reach what this process can reach; without them these may do what adopted ones may.  Use it
+    as a context manager, or call ``close``.
     """
 
     def __init__(
@@ -72,6 +72,8 @@ class MailDaemon:
         sources: Registry[MailSource] | None = None,
         destinations: Registry[Destination] | None = None,
         read_secret: SecretReader = lambda secret: secret,
+        limited_secrets: SecretReader | None = None,
+        confinement: Confinement | None = None,
         monitors: Sequence[Monitor] = (),
         spool: Path | None = None,
         bounds: Bounds = BOUNDS,
@@ -84,14 +86,25 @@ class MailDaemon:
             spool=FolderSpool(spool),
             read_secret=read_secret,
         )
+        self._limited = attrs.evolve(self._opener, read_secret=limited_secrets or read_secret, confinement=confinement)
         self._monitors = tuple(monitors)
-        self._bounds = bounds
         self._clock = clock
-        self._options: dict[MailboxId, MailboxOptions] = {}
-        self._watches: dict[MailboxId, Watch] = {}
-        self._owners: dict[MailboxId, tuple[int, str]] = {}  # token and owner of the lease that we were given last
-        self._left: dict[MailboxId, str] = {}  # who of us works no more, and could not give its lease back
         self._stopping = Signal()
+        self._once: dict[MailboxId, Seat] = {}
+        self._roster = Roster(store, self._limited.problems)
+        self._leasing = Leasing(store)
+        self._sweeping = Sweeping(
+            store=store,
+            roster=self._roster,
+            leasing=self._leasing,
+            opener=self._opener,
+            limited=self._limited,
+            bounds=bounds,
+            clock=clock,
+            tell=self._tell,
+        )
+        self._watching = Watching(self._roster, self._sweeping.turn, clock=clock, stopping=self._stopping)
+        self._retrying = Retrying(store=store, leasing=self._leasing, clock=clock, alone=self._watching.alone)
 
     @classmethod
     def open(
@@ -104,6 +117,8 @@ class MailDaemon:
         sources: Registry[MailSource] | None = None,
         destinations: Registry[Destination] | None = None,
         read_secret: SecretReader = lambda secret: secret,
+        limited_secrets: SecretReader | None = None,
+        confinement: Confinement | None = None,
         monitors: Sequence[Monitor] = (),
         spool: Path | None = None,
     ) -> MailDaemon:
@@ -117,6 +132,8 @@ class MailDaemon:
             sources=sources,
             destinations=destinations,
             read_secret=read_secret,
+            limited_secrets=limited_secrets,
+            confinement=confinement,
             monitors=monitors,
             spool=spool,
         )
@@ -129,52 +146,113 @@ class MailDaemon:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        self.store.close()
+    def start(self, catalog: Catalog | None = None, *, at_once: int = 4) -> None:
+        """Sweeps every active mailbox at its interval from now on, up to ``at_once`` of them side by side.
+
+        Those that were adopted, and with a ``catalog`` those that it keeps, but for those that come from a
+        configuration file which this process was not given.  What is changed in the store, by whomever, is noticed
+        within seconds.
+        Raises RuntimeError if it was called before.
+        """
+        self._roster.catalog = catalog
+        self._watching.start(at_once=at_once)
 
     def stop(self) -> None:
         """Lets running sweeps finish the batch that they are storing, and then pause.  Those begun later do nothing."""
-        self._stopping.set()
+        self._watching.stop()
+
+    def close(self, deadline: float | None = None) -> bool:
+        """Stops, waits for what goes on, up to so many seconds if given, and closes the store.
+
+        False if something went on still: it writes nothing more, as if the process had died, and its leases end by
+        themselves.  Nothing of it keeps the process from ending.
+        """
+        self._watching.stop()
+        over = self._watching.ended(deadline)
+        if not over:
+            self._leasing.abandon()
+        self.store.close()
+        return over
 
     # --------------------------------------------------------------------------------------------- configurations
 
     def adopt(self, mailbox: MailboxId, options: MailboxOptions) -> Configuration:
         """Takes options on as those of ``mailbox``; raises ``InvalidOptions`` with all that is wrong with them.
 
-        The store keeps them with their secrets masked; the secrets themselves live in this object only.
+        The store keeps them with their secrets masked, as changed by ``FROM_FILE``; the secrets themselves live in this
+        object only.
         """
         if faults := self._opener.problems(options):
             raise InvalidOptions(faults)
         document = codec.write(options, secrets="mask")
-        saved = self.store.save(Configuration(id=mailbox, name=options.label, document=document))
+        saved = self.store.save(Configuration(id=mailbox, name=options.label, document=document), by=FROM_FILE)
         if options.since == "now":
             options = attrs.evolve(options, since=saved.created)
-        self._options[mailbox] = options
+        self._roster.adopt(saved, options)
+        self._watching.refreshed(mailbox)
         return saved
 
     def catalog(self, vault: SecretStore, *, refused: Callable[[Secret], str | None] = lambda secret: None) -> Catalog:
         """The configurations that the store keeps whole, secrets sealed by ``vault``, for people to make and change.
 
-        They are swept once they were taken on; ``refused`` is why a secret as it is written may not be kept.
+        They are swept once ``start`` was given it, or once they were taken on; ``refused`` is why a secret as it is
+        written may not be kept.
         """
-        return Catalog(self.store, vault, self._opener.problems, refused=refused)
+        return Catalog(self.store, vault, self._limited.problems, refused=refused)
 
     def take_on(self, kept: Kept) -> None:
         """Takes on a mailbox of the catalog: as ``adopt``, but nothing is written, for the store keeps it already.
 
         Raises ``InvalidOptions`` if it cannot be used any more, for a plug-in is gone, say.
         """
-        if faults := self._opener.problems(kept.options):
-            raise InvalidOptions(faults)
-        self._options[kept.configuration.id] = kept.options
+        self._roster.take_on(kept.configuration, kept.options)
 
     def mailboxes(self) -> Mapping[MailboxId, MailboxOptions]:
-        """What was adopted."""
-        return dict(self._options)
+        """What was adopted, and taken on, with its options."""
+        members = self._roster.members()
+        return {mailbox: member.options for mailbox, member in members.items() if member.options is not None}
 
-    def validate(self, mailbox: MailboxId, options: MailboxOptions) -> Sequence[Finding]:
-        """What works and what does not, each with a remedy; changes nothing anywhere."""
-        return Validation(self._opener, self.store, self._clock).run(mailbox, options)
+    def adopted(self) -> Collection[MailboxId]:
+        """Those that were adopted, as a configuration file says them."""
+        return {mailbox for mailbox, member in self._roster.members().items() if member.trusted}
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """What mailboxes of a catalog may use."""
+        return self._limited.confinement
+
+    @property
+    def sources(self) -> Registry[MailSource]:
+        """The kinds of sources that there are."""
+        return self._opener.sources
+
+    @property
+    def destinations(self) -> Registry[Destination]:
+        """The kinds of destinations that there are."""
+        return self._opener.destinations
+
+    def validate(
+        self, mailbox: MailboxId, options: MailboxOptions, *, trusted: bool | None = None
+    ) -> Sequence[Finding]:
+        """What works and what does not, each with a remedy; changes nothing anywhere.
+
+        ``trusted``: whether they may reach what this process can reach, as adopted ones may; else what mailboxes of a
+        catalog may.  Unless it is said, they may if this mailbox was adopted.
+        """
+        member = self._roster.member(mailbox)
+        if trusted is None:
+            trusted = member is not None and member.trusted
+        opener = self._opener if trusted else self._limited
+        with opener.context():
+            return Validation(opener, self.store, self._clock).run(mailbox, options)
+
+    def refreshed(self, mailbox: MailboxId) -> None:
+        """The mailbox was made, changed or removed in the store: that takes effect at once.
+
+        A sweep that goes on ends its batch, and the mailbox is due with its options as they are now, or is not swept
+        any more.  No sweep begins after this with options that are older.  Never raises.
+        """
+        self._watching.refreshed(mailbox)
 
     # --------------------------------------------------------------------------------------------------- sweeping
 
@@ -184,116 +262,55 @@ class MailDaemon:
         Raises ``StoreUnavailable`` if it could not begin for want of the ledger, KeyError for a mailbox that was not
         adopted.
         """
-        options = self._options[mailbox]
-        lease = self._lease(mailbox)
-        if lease is None:
-            return self._not_swept(mailbox, SweepState.BUSY, self._held(mailbox))
-        with _Heartbeat(lease):
-            report = self._sweep(lease, options)
-        before = self._watches.get(mailbox) or Watch(
-            mailbox=mailbox, due_at=self._clock(), interval=timedelta(seconds=options.poll_interval_seconds)
-        )
-        watch = next_watch(before, failed=not report.well, now=self._clock())
-        self._watches[mailbox] = watch
+        member, now = self._roster.members()[mailbox], self._clock()
+        new = Seat(watch=Watch(mailbox=mailbox, due_at=now, interval=member.interval), since=now)
+        seat = self._once.setdefault(mailbox, new)
         try:
-            self._give_back(lease, watch.due_at, report)
-        except LeaseLost:
-            pass  # whoever has it now will report
-        except StoreUnavailable as error:
-            # What the report counts is committed; that it is not in the store is told to whoever asked for the sweep.
-            if report.well:
-                report = attrs.evolve(report, state=SweepState.PAUSED, trouble=error.trouble())
-        return report
-
-    def _sweep(self, lease: Lease, options: MailboxOptions) -> SweepReport:
-        opened: list[Target] = []
-        try:
-            opened += (self._opener.target(destination) for destination in options.destinations)
-            with (
-                ThreadPoolExecutor(1, thread_name_prefix="source") as lane,
-                ThreadPoolExecutor(max(len(opened) - 1, 1), thread_name_prefix="destination") as lanes,
-            ):
-                return Sweep(
-                    lease,
-                    options,
-                    Targets(opened, lanes),
-                    lambda: self._opener.source(options),
-                    lane=lane,
-                    clock=self._clock,
-                    tell=self._tell,
-                    nonce=self._nonce(lease.mailbox),
-                    bounds=self._bounds,
-                    stopping=self._stopping.is_set,
-                ).run()
-        except StoreUnavailable as error:
-            return self._not_swept(lease.mailbox, SweepState.PAUSED, error.trouble())
-        except MaildaemonError as error:
-            return self._not_swept(lease.mailbox, SweepState.FAILED, error.trouble())
-        except Exception as error:
-            logger.exception("the destinations of mailbox %s could not be opened", options.label)
-            return self._not_swept(
-                lease.mailbox, SweepState.FAILED, internal_trouble("opening the destinations", error)
+            return self._sweeping.turn(
+                mailbox,
+                stopping=self._stopping.is_set,
+                due=lambda report, until: seat.after(report, until, self._clock()),
             )
-        finally:
-            for target in opened:
-                with suppress(MaildaemonError):
-                    target.destination.close()
+        except (NotSwept, UnknownMailbox) as error:
+            return SweepReport(
+                mailbox=mailbox, state=SweepState.FAILED, started=now, ended=now, trouble=error.trouble()
+            )
 
-    def _nonce(self, mailbox: MailboxId) -> str:
-        """The same for as long as this store knows the mailbox, and no other store's."""
-        configuration = self.store.configuration(mailbox)
-        created = configuration.created.isoformat() if configuration and configuration.created else ""
-        return hashlib.sha256(f"{mailbox} {created}".encode()).hexdigest()[:8]
+    def sweep_soon(self, mailbox: MailboxId, *, again: frozenset[Outcome] = frozenset()) -> Future[SweepReport]:
+        """Has a mailbox swept now, or directly after the sweep that goes on; several who want that share one sweep.
 
-    def _lease(self, mailbox: MailboxId) -> Lease | None:
-        owner = this_process()
-        try:
-            lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner)
-            if lease is None and (holder := self.store.holder(mailbox)) is not None and self._is_gone(mailbox, holder):
-                # Whoever had it works no more: nobody needs to wait for the end of its lease.
-                lease = self.store.lease(mailbox, LEASE_SECONDS, owner=owner, over=holder)
-        except StoreUnavailable:
-            self._left.setdefault(mailbox, owner)  # perhaps it was given all the same
-            raise
-        if lease is not None:
-            self._owners[mailbox] = lease.token, owner
-            self._left.pop(mailbox, None)
-        return lease
+        ``again``: mails of these outcomes are decided anew, those that were skipped, or have failed (as in
+        ``retry_failed``).  The future gives the report.
 
-    def _is_gone(self, mailbox: MailboxId, holder: Holder) -> bool:
-        """Whether a holder was a process of this machine that was killed, or we could not give back what we had."""
-        return is_dead(holder.owner) or holder.owner == self._left.get(mailbox)
+        Raises ``NotSwept`` unless it is active, and was started, and ``UnknownMailbox``; the future raises these too,
+        and ``StoreUnavailable``.
+        """
+        return self._watching.sweep_soon(mailbox, again)
 
-    def _give_back(self, lease: Lease, next_due: datetime | None = None, report: SweepReport | None = None) -> None:
-        try:
-            lease.give_back(next_due, report)
-        except StoreUnavailable:
-            token, owner = self._owners[lease.mailbox]
-            if token == lease.token:  # else another thread works under a later one, and this one is over anyway
-                self._left[lease.mailbox] = owner
-            raise
+    def halt(self, mailbox: MailboxId, *, seconds: float) -> bool:
+        """Has a sweep of this process on the mailbox end at its next safe point; whether it has after so many seconds.
 
-    def _held(self, mailbox: MailboxId) -> Trouble:
-        holder = self.store.holder(mailbox)
-        by = (
-            f"by {for_people(holder.owner)} until {holder.until:%H:%M:%S} UTC at the latest" if holder else "by another"
-        )
-        return Trouble(
-            error="MailboxBusy",
-            message=f"the mailbox is being worked on {by}",
-            remedy="let it finish, or stop that process; nothing was done here",
-        )
+        For half a minute no other begins, unless the mailbox is ``refreshed`` before.
+        """
+        return self._watching.halt(mailbox, seconds)
 
-    def _not_swept(self, mailbox: MailboxId, state: SweepState, trouble: Trouble) -> SweepReport:
-        now = self._clock()
-        return SweepReport(mailbox=mailbox, state=state, started=now, ended=now, trouble=trouble)
+    def watched(self) -> Sequence[Watched]:
+        """Every mailbox that this process watches, or would, by label."""
+        return self._watching.watched()
+
+    @property
+    def last_tick(self) -> datetime | None:
+        """When the loop that begins the sweeps last looked around; None before ``start``."""
+        return self._watching.last_tick
 
     def _tell(self, event: Event) -> None:
-        for monitor in self._monitors:
-            try:
-                monitor(event)
-            except Exception:  # law of the port: what a monitor raises changes nothing
-                logger.exception("a monitor failed at %s", type(event).__name__)
+        self._watching.hear(event)
+        with trusted():  # monitors are the operator's, whatever the mailbox may reach
+            for monitor in self._monitors:
+                try:
+                    monitor(event)
+                except Exception:  # law of the port: what a monitor raises changes nothing
+                    logger.exception("a monitor failed at %s", type(event).__name__)
 
     # ------------------------------------------------------------------------------------------------- monitoring
 
@@ -311,27 +328,7 @@ class MailDaemon:
 
         Raises ``StillPending`` for one about which nothing was decided yet.
         """
-        entry = self.store.dismiss(number)
-        if entry is None:
-            return None
-        if not entry.dismissed:
-            raise StillPending(
-                f"mail {number} is still pending: nothing was decided about it",
-                remedy="wait for the next sweep; what failed, was stored or skipped can be dismissed",
-            )
-        if not entry.open or entry.outcome is not Outcome.FAILED or entry.stage is Stage.PLANNED:
-            return entry
-        lease = self._lease(entry.mailbox)
-        if lease is None:
-            return entry
-        with suppress(LeaseLost):  # whoever has it now will end the retries
-            try:
-                now = self._clock()
-                mine = [one for one in lease.dismissed() if one.id == number and one.stage is not Stage.PLANNED]
-                lease.record([advance(one, Dismissed(), now) for one in mine])
-            finally:
-                self._give_back(lease)
-        return self.store.entry(number)
+        return self._retrying.dismiss(number)
 
     def thin(self, retention: Retention, *, batches: int | None = None) -> Thinned:
         """Thins out what ``retention`` does not keep: at most ``batches`` times some hundred entries, if given.
@@ -351,6 +348,26 @@ class MailDaemon:
                 left = None if left is None else left - 1
         return Thinned(numbers=numbers)
 
+    # --------------------------------------------------------------------------------------------------- retrying
+
+    def retry(self, number: EntryId, *, unconfirmed: bool = False, seconds: float = PATIENCE) -> Entry | None:
+        """Has one failed mail tried again, one that was given up or dismissed too; its mailbox is due at once.
+
+        Answers with the entry as it is then, or None if there is none of that number.  A sweep that goes on is asked to
+        end its batch, and waited for up to so many seconds.
+
+        Raises ``NotFailed``; ``PerhapsDelivered``, unless ``unconfirmed``, if nobody can tell whether it was delivered:
+        if it was, it comes twice; ``LeaseLost`` naming who works on the mailbox; ``UnknownMailbox``.
+        """
+        return self._retrying.one(number, unconfirmed=unconfirmed, seconds=seconds)
+
+    def retry_all(self, query: EntryQuery, *, unconfirmed: bool = False, seconds: float = PATIENCE) -> int:
+        """Has every failed mail tried again that the query finds, on whatever page; how many those are.
+
+        Raises as ``retry`` does; a mailbox that somebody works on keeps no other from it and is named afterwards.
+        """
+        return self._retrying.all(query, unconfirmed=unconfirmed, seconds=seconds)
+
     def retry_failed(self, mailbox: MailboxId, *, unconfirmed: bool = False) -> int:
         """Has every failed mail of a mailbox tried again, those given up too; how many those are.
 
@@ -359,27 +376,8 @@ class MailDaemon:
 
         Raises ``LeaseLost`` if the mailbox is being worked on.
         """
-        lease = self._lease(mailbox)
-        if lease is None:
-            raise LeaseLost(self._held(mailbox).message, remedy="try again when it has finished")
-        now = self._clock()
-        try:
-            number, before = 0, None
-            while True:
-                page = self.store.entries(EntryQuery(outcome=Outcome.FAILED, mailbox=mailbox, before=before, limit=200))
-                again = [
-                    advance(entry, Again(), now)
-                    for entry in page.entries
-                    if Again in STEPS[entry.stage] and (unconfirmed or entry.stage is not Stage.UNCONFIRMED)
-                ]
-                if again:
-                    lease.record(again)
-                number += len(again)
-                if page.next is None:
-                    return number
-                before = page.next
-        finally:
-            self._give_back(lease, now)
+        query = EntryQuery(outcome=Outcome.FAILED)
+        return self._retrying.all_of(mailbox, query, unconfirmed=unconfirmed, seconds=PATIENCE)
 
 
 def open_store(
@@ -403,28 +401,3 @@ def open_store(
     if not make and hasattr(settings, "make"):
         settings = attrs.evolve(settings, make=False)
     return kind.open(url, settings)
-
-
-class _Heartbeat:
-    """Renews a lease while a sweep goes on, so that a large mail over a slow line does not outlast it."""
-
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-        self._over = Signal()
-        self._thread = Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._over.wait(LEASE_SECONDS / 3):
-            try:
-                self._lease.renew(LEASE_SECONDS)
-            except LeaseLost:
-                return  # the sweep will notice at its next write
-            except MaildaemonError as error:
-                logger.warning("the lease could not be renewed: %s", error)

@@ -94,7 +94,7 @@ class Sweep:
     """A sweep of the mailbox whose lease this is.
 
     ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.  When
-    ``stopping`` says so, the batch that is being stored is finished, and no other one begun.
+    ``stopping`` says so, the batch that is being stored is finished, and no other one begun, nor another page listed.
     """
 
     def __init__(
@@ -147,6 +147,7 @@ class Sweep:
             self._suspect_what_was_in_hand()
             self._close_what_was_dismissed()
             self._delivery.resume()
+            self._heed()
             source = self._lane.submit(self._open_source).result()
             try:
                 self._work(source)
@@ -170,15 +171,20 @@ class Sweep:
             return SweepState.PAUSED, self._book.blocked
         return SweepState.DONE, None
 
+    def _heed(self) -> None:
+        if self._stopping():
+            raise Paused(STOPPED)
+
     def _work(self, source: MailSource) -> None:
         source = self._lane.submit(source.__enter__).result()
         self._server = self._lane.submit(source.server).result()
-        Discovery(
-            self._book,
-            self._options,
-            lambda: self._lane.submit(source.folders).result(),
-            _Ahead(self._lane, source).list_since,
-        ).run()
+        ahead = _Ahead(self._lane, source)
+
+        def list_since(folder: FolderRef, cursor: Cursor | None, limit: int) -> Page:
+            self._heed()
+            return ahead.list_since(folder, cursor, limit)
+
+        Discovery(self._book, self._options, lambda: self._lane.submit(source.folders).result(), list_since).run()
         tidying = Tidying(
             self._book,
             self._options,
@@ -211,8 +217,7 @@ class Sweep:
         ahead: tuple[Batch, Future[Catch]] | None = None
         try:
             for batch in self._batches():
-                if self._stopping():
-                    raise Paused(_STOPPED)
+                self._heed()
                 if batch.alone and ahead is not None:
                     self._store(tidying, *ahead)
                     ahead = None
@@ -344,7 +349,7 @@ class Sweep:
         return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))
 
 
-_STOPPED = Trouble(
+STOPPED = Trouble(
     error="Stopped",
     message="the sweep was stopped before it was through",
     remedy="start it again: it goes on where it was",

@@ -133,7 +133,7 @@ class Targets:
             return internal_trouble(f"destination {target.options.name!r}", error)
 
 
-def internal_trouble(what: str, error: Exception) -> Trouble:
+def internal_trouble(what: str, error: BaseException) -> Trouble:
     """The trouble with something that should never have been raised."""
     return Trouble(
         error="InternalError",

@@ -1,0 +1,155 @@
+"""One turn at a mailbox: its lease, its options as they are at that moment, the sweep, the lease given back."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+
+import attrs
+
+from maildaemon_core.engine.lanes import Lanes
+from maildaemon_core.engine.leasing import Heartbeat, Leasing
+from maildaemon_core.engine.opening import Opener
+from maildaemon_core.engine.retrying import take_back
+from maildaemon_core.engine.roster import Member, Roster
+from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
+from maildaemon_core.engine.targets import Target, Targets, internal_trouble
+from maildaemon_core.errors import LeaseLost, MaildaemonError, StoreUnavailable, Trouble
+from maildaemon_core.message import MailboxId
+from maildaemon_core.monitoring import Event, SweepReport, SweepState
+from maildaemon_core.options import MailboxOptions
+from maildaemon_core.progress import Outcome
+from maildaemon_core.store_port import Configuration, Lease, Store
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class Sweeping:
+    """What every sweep of this process needs.
+
+    ``opener`` is for mailboxes that were adopted, ``limited`` for those of a catalog.
+    """
+
+    store: Store
+    roster: Roster
+    leasing: Leasing
+    opener: Opener
+    limited: Opener
+    bounds: Bounds
+    clock: Callable[[], datetime]
+    tell: Callable[[Event], None]
+
+    def turn(
+        self,
+        mailbox: MailboxId,
+        *,
+        stopping: Callable[[], bool],
+        due: Callable[[SweepReport, datetime | None], datetime],
+        again: frozenset[Outcome] = frozenset(),
+    ) -> SweepReport:
+        """A sweep of the mailbox, unless another one works on it; what goes wrong with it is in the report.
+
+        ``due`` says when the next one is, from the report and the time at which somebody else's lease ends.  ``again``:
+        mails of these outcomes are tried again, skipped and failed ones.  Raises ``StoreUnavailable`` if it could not
+        begin for want of the ledger, ``NotSwept`` or ``UnknownMailbox`` if it is not to be.
+        """
+        lease = self.leasing.take(mailbox)
+        if lease is None:
+            trouble, until = self.leasing.busy(mailbox)
+            report = self._not_swept(mailbox, SweepState.BUSY, trouble)
+            due(report, until)
+            return report
+        try:
+            with Heartbeat(lease):
+                report = self._under(lease, stopping, again)
+        except MaildaemonError:
+            with suppress(MaildaemonError):  # what was raised is what is told
+                self.leasing.give_back(lease)
+            raise
+        except BaseException:
+            self.leasing.leave(lease)
+            raise
+        next_due = due(report, None)
+        try:
+            self.leasing.give_back(lease, next_due, report)
+        except LeaseLost:
+            pass  # whoever has it now will report
+        except StoreUnavailable as error:
+            # What the report counts is committed; that it is not in the store is told to whoever asked for the sweep.
+            if report.well:
+                report = attrs.evolve(report, state=SweepState.PAUSED, trouble=error.trouble())
+        return report
+
+    def opener_of(self, member: Member | None) -> Opener:
+        return self.opener if member is not None and member.trusted else self.limited
+
+    def _under(self, lease: Lease, stopping: Callable[[], bool], again: frozenset[Outcome]) -> SweepReport:
+        member, configuration = self.roster.current(lease.mailbox)
+        options = member.wanted()
+        try:
+            through = not again or take_back(self.store, lease, again, clock=self.clock, stopping=stopping)
+        except LeaseLost as error:
+            return self._not_swept(lease.mailbox, SweepState.LOST, error.trouble())
+        if not through or stopping():  # the options may be older than what it was stopped for
+            return self._not_swept(lease.mailbox, SweepState.PAUSED, STOPPED)
+        return self._sweep(lease, options, self.opener_of(member), _nonce(configuration), stopping)
+
+    def _sweep(
+        self, lease: Lease, options: MailboxOptions, opener: Opener, nonce: str, stopping: Callable[[], bool]
+    ) -> SweepReport:
+        opened: list[Target] = []
+        try:
+            opened += (opener.target(destination) for destination in options.destinations)
+            with (
+                opener.context(),
+                Lanes(1, "source") as lane,
+                Lanes(max(len(opened) - 1, 1), "destination") as lanes,
+            ):
+                return Sweep(
+                    lease,
+                    options,
+                    Targets(opened, lanes),
+                    lambda: opener.source(options),
+                    lane=lane,
+                    clock=self.clock,
+                    tell=self.tell,
+                    nonce=nonce,
+                    bounds=self.bounds,
+                    stopping=stopping,
+                ).run()
+        except StoreUnavailable as error:
+            return self._not_swept(lease.mailbox, SweepState.PAUSED, error.trouble())
+        except MaildaemonError as error:
+            return self._not_swept(lease.mailbox, SweepState.FAILED, error.trouble())
+        except Exception as error:
+            logger.exception("the destinations of mailbox %s could not be opened", options.label)
+            return self._not_swept(
+                lease.mailbox, SweepState.FAILED, internal_trouble("opening the destinations", error)
+            )
+        finally:
+            _close(opened, opener)
+
+    def _not_swept(self, mailbox: MailboxId, state: SweepState, trouble: Trouble) -> SweepReport:
+        now = self.clock()
+        return SweepReport(mailbox=mailbox, state=state, started=now, ended=now, trouble=trouble)
+
+
+def _close(opened: Sequence[Target], opener: Opener) -> None:
+    for target in opened:
+        try:
+            with opener.context():
+                target.destination.close()
+        except MaildaemonError:
+            pass
+        except Exception:
+            logger.exception("destination %s could not be closed", target.options.name)
+
+
+def _nonce(configuration: Configuration) -> str:
+    """The same for as long as this store knows the mailbox, and no other store's."""
+    created = configuration.created.isoformat() if configuration.created else ""
+    return hashlib.sha256(f"{configuration.id} {created}".encode()).hexdigest()[:8]
