@@ -79,8 +79,8 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.error_on_missing_interpreters = True
 
-SERVERS = {"dovecot": "dovecot-imapd", "postgres": "postgresql"}
-"""The real servers that tests talk to: program, and the Debian package that has it."""
+SERVERS = {"chromium": "chromium", "dovecot": "dovecot-imapd", "postgres": "postgresql"}
+"""The real servers, and the browser, that tests talk to: program, and the Debian package that has it."""
 
 SERVICES = {"dovecot": ("dovecot.service", "dovecot.socket"), "postgres": ("postgresql.service",)}
 """What these packages would have started at the next boot."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.text import Text
 
-from maildaemon_http.arguments import UNWELL, WELL, WRONG, Configuration, Debug, Json, Limit, Names
+from maildaemon_http.arguments import UNWELL, WELL, WRONG, Configuration, Debug, Json, Limit, Names, StoreUrl
 from maildaemon_http.key_commands import keys
 from maildaemon_http.printable import printable
 from maildaemon_http.secret_commands import master_key
@@ -28,6 +30,14 @@ app = App(
     help_epilogue="Exit codes: 0 all is well; 1 a mail or a mailbox failed, was paused, or another process has it; "
     "2 the configuration or the command is wrong; 130 interrupted; 143 terminated.",
 )
+NEEDED_TO_SERVE = {
+    "litestar": "litestar",
+    "prometheus_client": "prometheus-client",
+    "structlog": "structlog",
+    "uvicorn": "uvicorn",
+}
+"""Modules with the names of their packages."""
+
 ShowDismissed = Annotated[bool, Parameter(name="--dismissed", help="Those too that somebody has dismissed.")]
 monitoring = App(name="monitoring", help="Show what happened.")
 for group in (monitoring, store, keys, master_key):
@@ -76,14 +86,15 @@ def run(
 ) -> int:
     """Sweep mailboxes: find mail, store what is wanted, then tidy the server."""
     from maildaemon_http.compose import read_configuration
+    from maildaemon_http.own_name import own_name
     from maildaemon_http.running import Retry, run_once, show_run
     from maildaemon_http.terminal import Terminal
 
     terminal = Terminal.of(json=json)
     if not once:
         terminal.note(
-            "run needs --once in this release: it sweeps each mailbox once and ends, for cron or a systemd timer to "
-            "call.  Running on comes with `maildaemon serve` in a later release."
+            "run needs --once: it sweeps each mailbox once and ends, for cron or a systemd timer to call.  What keeps "
+            f"running, and answers the API, is: {own_name()} serve {shlex.quote(str(configuration))}"
         )
         return WRONG
     retry = Retry.UNCONFIRMED if retry_unconfirmed else Retry.FAILED if retry_failed else Retry.DUE
@@ -92,6 +103,42 @@ def run(
     if result.stopped is not None:
         return result.stopped
     return WELL if result.well else UNWELL
+
+
+@app.command
+def serve(
+    configuration: Annotated[
+        Path | None,
+        Parameter(name="CONFIG", help="The configuration file (TOML); without one all mailboxes come over the API."),
+    ] = None,
+    /,
+    *,
+    host: Annotated[
+        str | None, Parameter(name="--host", help="The address to listen on: 127.0.0.1 unless the file says another.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        Parameter(
+            name="--port",
+            validator=Number(gte=0, lte=65535),
+            help="The port to listen on: 8025 unless the file says another; 0 is any that is free.",
+        ),
+    ] = None,
+    store: StoreUrl = None,
+    debug: Debug = False,
+) -> int:
+    """Run the service: watch the mailboxes and answer the API, until SIGTERM or Ctrl-C."""
+    from maildaemon_http.terminal import Terminal
+
+    terminal = Terminal.of()
+    if missing := [package for name, package in NEEDED_TO_SERVE.items() if find_spec(name) is None]:
+        terminal.note(
+            f"maildaemon: the service needs {' and '.join(missing)}, not installed here: pip install 'maildaemon[http]'"
+        )
+        return WRONG
+    from maildaemon_http.serving import Wanted, serve
+
+    return serve(Wanted(configuration=configuration, host=host, port=port, store=store, debug=debug), terminal)
 
 
 @app.command

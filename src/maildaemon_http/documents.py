@@ -1,119 +1,281 @@
-"""What programs see of sweeps, entries and mailboxes: JSON documents with the fields of the monitoring."""
+"""What programs see of sweeps, entries and mailboxes, over the API and with ``--json``: classes, and how they are made.
+
+The classes are the schemas of the API's document too; dates are UTC, to the second.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
-from maildaemon_core.errors import Trouble
-from maildaemon_core.monitoring import Counts, FolderReport, MailboxInfo, SweepReport
+from maildaemon_core import codec, errors, monitoring
+from maildaemon_core.monitoring import Counts
 from maildaemon_core.ports import Finding
 from maildaemon_core.progress import Artifact, Entry, Outcome
 
 Json = dict[str, Any]
 
 
-def counts_document(counts: Counts) -> Json:
-    """``seen`` is the sum of the others, always."""
-    return {"seen": counts.seen, **attrs.asdict(counts)}
+def _second(when: datetime | None) -> datetime | None:
+    return None if when is None else when.astimezone(UTC).replace(microsecond=0)
 
 
-def trouble_document(trouble: Trouble | None) -> Json | None:
-    if trouble is None:
-        return None
-    return {"error": trouble.error, "message": trouble.message, "remedy": trouble.remedy}
+@attrs.frozen(kw_only=True)
+class Trouble:
+    """What went wrong: ``error`` is a class to filter by, ``remedy`` what to do about it, "" if nothing is known."""
+
+    error: str
+    message: str
+    remedy: str
 
 
-def report_document(report: SweepReport) -> Json:
+@attrs.frozen(kw_only=True)
+class SweepCounts:
+    """Mails by what became of them; ``seen`` is the sum of the others, always."""
+
+    seen: int
+    stored: int
+    skipped: int
+    failed: int
+    pending: int
+
+
+@attrs.frozen(kw_only=True)
+class FolderSweep:
+    """What one sweep did in one folder.  ``older``: mails from before ``since``, which are left alone."""
+
+    folder: str
+    counts: SweepCounts
+    older: int
+    trouble: Trouble | None
+
+
+@attrs.frozen(kw_only=True)
+class SweepReport:
+    """What one sweep did.
+
+    ``well``: it went through and no mail failed.  ``tidied``: mails moved, marked or deleted on the server.
+    ``server``: what it is and can do, "" if it was not reached.  ``remarks``: what a person should read, though it stopped nothing.
+    """
+
+    state: monitoring.SweepState
+    well: bool
+    started: datetime
+    ended: datetime
+    counts: SweepCounts
+    tidied: int
+    server: str
+    older: int
+    trouble: Trouble | None
+    remarks: tuple[str, ...]
+    folders: tuple[FolderSweep, ...]
+
+
+@attrs.frozen(kw_only=True)
+class StoredArtifact:
+    """A stored file: ``path`` is below the destination's own place, ``size`` in bytes, ``sha256`` in hex.
+
+    ``name`` is the attachment's as sent.
+    """
+
+    role: Literal["mail", "attachment", "metadata"]
+    name: str | None
+    destination: str
+    path: str
+    size: int
+    sha256: str
+
+
+@attrs.frozen(kw_only=True)
+class MonitoringEntry:
+    """What is known of one mail.
+
+    ``mailbox`` is the id of its configuration, ``address`` its address; ``size`` in bytes.  ``dismissed``: somebody has
+    taken it out of sight.
+    """
+
+    id: int
+    mailbox: str
+    address: str
+    folder: str
+    subject: str
+    sender: str
+    message_id: str
+    size: int | None
+    received: datetime
+    first_seen: datetime
+    last_tried: datetime | None
+    attempts: int
+    dismissed: bool
+
+
+@attrs.frozen(kw_only=True)
+class FailedEntry(MonitoringEntry):
+    """A mail that failed: when it is tried again, or "given up", what went wrong, and what to do about it."""
+
+    next_try: datetime | Literal["given up"]
+    error: str | None
+    message: str | None
+    remedy: str | None
+
+
+@attrs.frozen(kw_only=True)
+class SuccessfulEntry(MonitoringEntry):
+    """A mail that is stored, with its files."""
+
+    artifacts: tuple[StoredArtifact, ...]
+
+
+@attrs.frozen(kw_only=True)
+class MailboxInfo:
+    """How one mailbox is.
+
+    ``configured``: its configuration is in use here.  ``nextSweep``: when it is due.  ``heldBy``: who works on it just
+    now.  ``backlog``: the open mails of each folder.
+    """
+
+    mailbox: str
+    name: str
+    address: str
+    active: bool
+    configured: bool
+    last_sweep: SweepReport | None
+    last_success: datetime | None
+    failing_since: datetime | None
+    next_sweep: datetime | None
+    held_by: str | None
+    backlog: dict[str, int]
+
+
+@attrs.frozen(kw_only=True)
+class ValidationFinding:
+    """One thing that was looked at; ``remedy`` says what to do about it unless it is fine."""
+
+    level: Literal["fine", "warning", "fault"]
+    subject: str
+    message: str
+    remedy: str
+
+
+def _counts(counts: Counts) -> SweepCounts:
+    return SweepCounts(seen=counts.seen, **attrs.asdict(counts))
+
+
+def _trouble(trouble: errors.Trouble | None) -> Trouble | None:
+    return None if trouble is None else Trouble(error=trouble.error, message=trouble.message, remedy=trouble.remedy)
+
+
+def trouble_document(trouble: errors.Trouble | None) -> Json | None:
+    document: Json | None = codec.write(_trouble(trouble))
+    return document
+
+
+def report_document(report: monitoring.SweepReport) -> Json:
     """What one sweep did."""
-    return {
-        "state": report.state.value,
-        "well": report.well,
-        "started": moment(report.started),
-        "ended": moment(report.ended),
-        "counts": counts_document(report.counts),
-        "tidied": report.tidied,
-        "server": report.server,
-        "older": sum(folder.older for folder in report.folders),
-        "trouble": trouble_document(report.trouble),
-        "remarks": list(report.remarks),
-        "folders": [_folder_document(folder) for folder in report.folders],
-    }
+    document: Json = codec.write(_report(report))
+    return document
 
 
-def _folder_document(folder: FolderReport) -> Json:
-    return {
-        "folder": folder.folder,
-        "counts": counts_document(folder.counts),
-        "older": folder.older,
-        "trouble": trouble_document(folder.trouble),
-    }
+def _report(report: monitoring.SweepReport) -> SweepReport:
+    return SweepReport(
+        state=report.state,
+        well=report.well,
+        started=_second(report.started) or report.started,
+        ended=_second(report.ended) or report.ended,
+        counts=_counts(report.counts),
+        tidied=report.tidied,
+        server=report.server,
+        older=sum(folder.older for folder in report.folders),
+        trouble=_trouble(report.trouble),
+        remarks=report.remarks,
+        folders=tuple(
+            FolderSweep(
+                folder=folder.folder,
+                counts=_counts(folder.counts),
+                older=folder.older,
+                trouble=_trouble(folder.trouble),
+            )
+            for folder in report.folders
+        ),
+    )
 
 
 def entry_document(entry: Entry, address: str) -> Json:
     """A mail: its artifacts if it is stored, its error and when it is tried again if it failed."""
-    document: Json = {
-        "id": entry.id,
+    known: dict[str, Any] = {
+        "id": entry.id or 0,
         "mailbox": entry.mailbox,
         "address": address,
         "folder": entry.ref.folder,
         "subject": entry.subject,
         "sender": entry.sender,
-        "messageId": entry.message_id,
+        "message_id": entry.message_id,
         "size": entry.size,
-        "received": moment(entry.received),
-        "firstSeen": moment(entry.first_seen),
-        "lastTried": moment(entry.last_tried),
+        "received": _second(entry.received),
+        "first_seen": _second(entry.first_seen),
+        "last_tried": _second(entry.last_tried),
         "attempts": entry.attempts,
         "dismissed": entry.dismissed,
     }
-    if entry.outcome is Outcome.FAILED:
-        trouble = trouble_document(entry.trouble) or {"error": None, "message": None, "remedy": None}
-        document |= {"nextTry": moment(entry.due_at) or "given up", **trouble}
-    if entry.outcome is Outcome.STORED:
-        document["artifacts"] = [artifact_document(artifact) for artifact in entry.artifacts]
+    made: MonitoringEntry
+    match entry.outcome:
+        case Outcome.FAILED:
+            trouble = _trouble(entry.trouble)
+            said: dict[str, Any] = dict.fromkeys(("error", "message", "remedy"))
+            said |= {} if trouble is None else attrs.asdict(trouble)
+            made = FailedEntry(**known, next_try=_second(entry.due_at) or "given up", **said)
+        case Outcome.STORED:
+            made = SuccessfulEntry(**known, artifacts=tuple(map(_artifact, entry.artifacts)))
+        case _:
+            made = MonitoringEntry(**known)
+    document: Json = codec.write(made)
     return document
 
 
-def artifact_document(artifact: Artifact) -> Json:
-    """A stored file: ``path`` is below the destination's own place."""
-    return {
-        "role": artifact.role.value,
-        "name": artifact.name,
-        "destination": artifact.destination,
-        "path": artifact.path,
-        "size": artifact.size,
-        "sha256": artifact.sha256,
-    }
+def _artifact(artifact: Artifact) -> StoredArtifact:
+    return StoredArtifact(
+        role=artifact.role.value,
+        name=artifact.name,
+        destination=artifact.destination,
+        path=artifact.path,
+        size=artifact.size,
+        sha256=artifact.sha256,
+    )
 
 
-def info_document(info: MailboxInfo, *, configured: bool) -> Json:
-    """How one mailbox is; ``configured``: the configuration file has it."""
-    return {
-        "mailbox": info.mailbox,
-        "name": info.name,
-        "address": info.address,
-        "active": info.active,
-        "configured": configured,
-        "lastSweep": None if info.report is None else report_document(info.report),
-        "lastSuccess": moment(info.last_success),
-        "failingSince": moment(info.failing_since),
-        "nextSweep": moment(info.next_due),
-        "heldBy": info.held_by,
-        "backlog": dict(info.backlog),
-    }
+def info_document(info: monitoring.MailboxInfo, *, configured: bool) -> Json:
+    """How one mailbox is; ``configured``: its configuration is in use here."""
+    document: Json = codec.write(
+        MailboxInfo(
+            mailbox=info.mailbox,
+            name=info.name,
+            address=info.address,
+            active=info.active,
+            configured=configured,
+            last_sweep=None if info.report is None else _report(info.report),
+            last_success=_second(info.last_success),
+            failing_since=_second(info.failing_since),
+            next_sweep=_second(info.next_due),
+            held_by=info.held_by,
+            backlog={str(folder): number for folder, number in info.backlog.items()},
+        )
+    )
+    return document
 
 
 def findings_document(findings: Sequence[Finding]) -> list[Json]:
     return [
-        {"level": one.level.value, "subject": one.subject, "message": one.message, "remedy": one.remedy}
+        codec.write(
+            ValidationFinding(level=one.level.value, subject=one.subject, message=one.message, remedy=one.remedy)
+        )
         for one in findings
     ]
 
 
 def moment(when: datetime | None) -> str | None:
     """ISO 8601 in UTC, to the second."""
-    return None if when is None else f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    second = _second(when)
+    return None if second is None else codec.write(second)

@@ -26,6 +26,7 @@ from maildaemon_core.access import (
     without_secret,
 )
 from maildaemon_core.errors import InvalidOptions, Permanent, Problem
+from maildaemon_core.store_port import Keys
 from maildaemon_http import documents, tables
 from maildaemon_http.compose import open_chosen_store
 from maildaemon_http.terminal import StdoutUnwritable, Terminal, text
@@ -74,28 +75,33 @@ def create_key(wish: KeyWish, terminal: Terminal, *, store: str | None, configur
 
     Raises ``KeyExists``, or ``KeyNotShown`` when nobody could read it; then it is revoked.
     """
+    with open_chosen_store(store, configuration, terminal, make=True) as keeper:
+        add_key(keeper, wish, terminal)
+
+
+def add_key(keeper: Keys, wish: KeyWish, terminal: Terminal) -> None:
+    """Makes a key where keys are kept, and shows it, this once.  Raises as ``create_key``."""
     now = datetime.now(UTC)
     key, kept = make_key(os.urandom(CHANCE_BYTES), wish.name, now=now, scopes=wish.scopes, expires=wish.expires)
-    with open_chosen_store(store, configuration, terminal, make=True) as keeper:
-        keeper.add_key(kept)
-        try:
-            terminal.line(key.value)
-            terminal.document(
-                {
-                    "key": key.value,
-                    "prefix": kept.prefix,
-                    "name": kept.name,
-                    "scopes": sorted(kept.scopes),
-                    "expires": documents.moment(kept.expires),
-                }
-            )
-        except (StdoutUnwritable, BrokenPipeError, SystemExit) as error:  # rich makes an exit of a pipe nobody reads
-            keeper.revoke_key(kept.prefix, datetime.now(UTC))
-            why = error.reason if isinstance(error, StdoutUnwritable) else "nobody reads it"
-            raise KeyNotShown(
-                f"the key {kept.name!r} could not be shown ({why}); it is revoked",
-                remedy="make stdout a file that can be written, or a terminal, and make the key again",
-            ) from None
+    keeper.add_key(kept)
+    try:
+        terminal.line(key.value)
+        terminal.document(
+            {
+                "key": key.value,
+                "prefix": kept.prefix,
+                "name": kept.name,
+                "scopes": sorted(kept.scopes),
+                "expires": documents.moment(kept.expires),
+            }
+        )
+    except (StdoutUnwritable, BrokenPipeError, SystemExit) as error:  # rich makes an exit of a pipe nobody reads
+        keeper.revoke_key(kept.prefix, datetime.now(UTC))
+        why = error.reason if isinstance(error, StdoutUnwritable) else "nobody reads it"
+        raise KeyNotShown(
+            f"the key {kept.name!r} could not be shown ({why}); it is revoked",
+            remedy="make stdout a file that can be written, or a terminal, and make the key again",
+        ) from None
     terminal.note(
         f"key {kept.name!r} for {_scopes(kept)}, {_until(kept)}.  It is shown only now: keep it in a safe place."
     )

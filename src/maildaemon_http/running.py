@@ -15,12 +15,12 @@ import attrs
 from rich.text import Text
 
 from maildaemon_core.engine.daemon import MailDaemon
-from maildaemon_core.errors import InvalidOptions, LeaseLost, MaildaemonError, Trouble
+from maildaemon_core.errors import LeaseLost, MaildaemonError, Trouble
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.progress import Entry, Outcome
 from maildaemon_core.retention import NOTHING_THINNED, Thinned
 from maildaemon_http import compose, documents, tables
-from maildaemon_http.configfile import ConfigurationFault, Mailbox, Setup, in_mailbox
+from maildaemon_http.configfile import Mailbox, Setup
 from maildaemon_http.own_name import own_name
 from maildaemon_http.stopping import exit_code, heeding_sigterm, interrupted_document
 from maildaemon_http.terminal import Terminal, showing_progress, text
@@ -94,7 +94,7 @@ def run_once(setup: Setup, terminal: Terminal, *, names: Sequence[str] = (), ret
     ):
         is_new = bool(getattr(daemon.store, "made_anew", False))
         terminal.note(f"store: {setup.store_name}{' (new)' if is_new else ''}")
-        _adopt(daemon, setup)
+        compose.adopt(daemon, setup)
         active = [mailbox for mailbox in chosen if mailbox.options.active]
         stopped: int | None = None
         thinning: Future[Thinned | Trouble] | None = None
@@ -181,17 +181,6 @@ def _identity(mailbox: Mailbox) -> documents.Json:
         "address": mailbox.options.address or "",
         "active": mailbox.options.active,
     }
-
-
-def _adopt(daemon: MailDaemon, setup: Setup) -> None:
-    found = []
-    for at, mailbox in enumerate(setup.mailboxes):
-        try:
-            daemon.adopt(mailbox.id, mailbox.options)
-        except InvalidOptions as error:
-            found += [in_mailbox(at, problem) for problem in error.problems]
-    if found:
-        raise ConfigurationFault(setup.path, problems=found)
 
 
 def _sweep(daemon: MailDaemon, mailbox: Mailbox, terminal: Terminal, retry: Retry) -> SweepReport:

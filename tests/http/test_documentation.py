@@ -10,10 +10,13 @@ import pytest
 
 from maildaemon_adapters.imap import ImapSettings
 from maildaemon_core.codec import wire_names
+from maildaemon_core.confinement import Confinement
 from maildaemon_core.naming import ATTACHMENT_NAMES
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
+from maildaemon_http.api.settings import Limits
 from maildaemon_http.commands import app
 from maildaemon_http.compose import read_configuration
+from maildaemon_http.service_table import SecretsTable, ServiceTable
 
 DOCS = Path(__file__).parents[2] / "docs"
 CONFIGURATION = (DOCS / "reference" / "configuration.md").read_text(encoding="utf-8")
@@ -35,6 +38,10 @@ def listed(title: str) -> set[str]:
         ("`[[mailboxes]]`", MailboxOptions),
         ("`[[mailboxes.destinations]]`", DestinationOptions),
         ("`mailArchiving`", MailArchiving),
+        ("`[service]`", ServiceTable),
+        ("`[service.limits]`", Limits),
+        ("`[service.confinement]`", Confinement),
+        ("`[service.secrets]`", SecretsTable),
     ],
 )
 def test_the_reference_names_every_property_and_no_other(title: str, cls: type[attrs.AttrsInstance]) -> None:

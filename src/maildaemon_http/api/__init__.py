@@ -1,0 +1,1 @@
+"""The REST API: Litestar around the core, one file per noun."""
