@@ -98,7 +98,8 @@ def run(
         )
         return WRONG
     retry = Retry.UNCONFIRMED if retry_unconfirmed else Retry.FAILED if retry_failed else Retry.DUE
-    result = run_once(read_configuration(configuration), terminal, names=mailbox or (), retry=retry)
+    setup = read_configuration(configuration, to_sweep=True)
+    result = run_once(setup, terminal, names=mailbox or (), retry=retry)
     show_run(result, terminal)
     if result.stopped is not None:
         return result.stopped

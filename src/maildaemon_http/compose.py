@@ -39,12 +39,12 @@ STORE_VARIABLE = "MAILDAEMON_STORE"
 """The environment variable that stands for ``--store``."""
 
 
-def read_configuration(path: Path) -> Setup:
+def read_configuration(path: Path, *, to_sweep: bool = False) -> Setup:
     """The configuration at ``path``, checked as far as that goes without a connection.
 
-    Raises ``ConfigurationFault``.
+    Unless its mailboxes are ``to_sweep`` it need have none: that of a service may not.  Raises ``ConfigurationFault``.
     """
-    return read_setup(path, _checking(), _store_problems)
+    return read_setup(path, _checking(), _store_problems, for_service=not to_sweep)
 
 
 def read_service(path: Path | None, url: str | None) -> Setup:

@@ -89,9 +89,8 @@ class Setup:
         known = [mailbox.name for mailbox in self.mailboxes]
         for name in names:
             if name not in known:
-                raise ConfigurationFault(
-                    self.path, f"no mailbox is called {name!r}", remedy=f"there are: {', '.join(known)}"
-                )
+                there = f"there are: {', '.join(known)}" if known else "the file has none"
+                raise ConfigurationFault(self.path, f"no mailbox is called {name!r}", remedy=there)
         return tuple(mailbox for mailbox in self.mailboxes if not names or mailbox.name in names)
 
 

@@ -114,9 +114,14 @@ class LogMonitor:
         idle = report.well and not (counts.seen or report.tidied or report.remarks)
         trouble = report.trouble
         told = {} if trouble is None else {"error": trouble.error, "trouble": trouble.message, "remedy": trouble.remedy}
-        folders = [{"folder": one.folder, "error": one.trouble.error} for one in report.folders if one.trouble]
+        folders = [
+            {"folder": one.folder, "error": one.trouble.error, "trouble": one.trouble.message}
+            for one in report.unwell_folders
+            if one.trouble
+        ]
+        level = logging.WARNING if folders else _LEVELS[report.state]
         self._say(
-            logging.DEBUG if idle else _LEVELS[report.state],
+            logging.DEBUG if idle else level,
             "sweep ended",
             report.mailbox,
             state=report.state.value,

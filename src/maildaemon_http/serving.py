@@ -44,6 +44,7 @@ from maildaemon_http.listening import (
     addresses_of,
     tls_context,
 )
+from maildaemon_http.lookout import Lookout
 from maildaemon_http.own_name import own_name
 from maildaemon_http.service_log import LogMonitor, start_service_logging
 from maildaemon_http.service_table import make_roots
@@ -125,11 +126,14 @@ def _serve(wanted: Wanted, terminal: Terminal) -> int:
                 began=lambda: _say(terminal, f"maildaemon serves {url} (store {setup.store_name})"),
             )
             housekeeping = Housekeeping(daemon, setup.retention, repeats=REMEMBERED)
+            lookout = Lookout(daemon, metrics.folders)
             with running.heeding_signals():
                 daemon.start(catalog, at_once=table.at_once)
                 housekeeping.start()
+                lookout.start()
                 running.run(door.sockets)
                 daemon.stop()
+                lookout.stop()
                 housekeeping.stop(running.seconds_left())
                 if not daemon.close(running.seconds_left()):
                     logger.warning("what was still at work was cut; nothing is lost, the next start goes on with it")

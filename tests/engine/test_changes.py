@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from maildaemon_core.confinement import Confinement
 from maildaemon_core.engine.catalog import UnknownMailbox
+from maildaemon_core.engine.confining import confining
 from maildaemon_core.engine.daemon import FROM_FILE
 from maildaemon_core.engine.roster import NotSwept, Roster
 from maildaemon_core.engine.sweep import STOPPED, Bounds
@@ -231,6 +233,7 @@ def test_a_sweep_does_not_begin_with_options_that_were_read_before_they_were_ref
     town.server(A).plant(mail("invoice"))
     with ThreadPoolExecutor(1) as changing:
         assert daemon.sweep_soon(one).result(WAIT).well
+    assert town.begun(one) == 2, "nothing at all is done with the older ones"
     assert [opened.destinations[0].url for _, opened in town.opened] == ["memory:two"]
     assert not town.place().published
 
@@ -285,6 +288,9 @@ def test_what_another_process_has_changed_is_noticed(town: Town) -> None:
     town.passing(lambda: town.ended(two))
     others.change(two, {"active": False}, by="admin")
     town.passing(lambda: not watched(first, two).active)
+    swept = len(town.ended(two))
+    others.change(two, {"active": True}, by="admin")
+    town.passing(lambda: len(town.ended(two)) > swept)
     others.remove(two)
     town.passing(lambda: [each.mailbox for each in first.watched()] == [one])
 
@@ -401,6 +407,26 @@ def test_a_mailbox_that_cannot_be_used_is_told_and_harms_no_other(town: Town) ->
     catalog.change(bad.id, {"password": "again"}, by="admin")
     daemon.refreshed(bad.id)
     until(lambda: town.ended(bad.id))
+
+
+def test_mailboxes_of_a_catalog_are_confined_in_all_that_they_do_and_the_service_itself_is_not(town: Town) -> None:
+    limits = Confinement(destinations=("memory",))
+    daemon = town.daemon(confinement=limits)
+    catalog = town.catalog(daemon)
+    with pytest.raises(InvalidOptions, match="destinations"):
+        catalog.create(document(A, destinations=[{"type": "file", "url": "/tmp"}]), by="admin")
+    one = catalog.create(document(A), by="admin").configuration.id
+    daemon.adopt(TWO, options(B))
+    daemon.start(catalog)
+    for mailbox, name, expected in ((one, A, limits), (TWO, B, None)):
+        found: dict[str, Confinement | None] = {}
+        town.fuse.hook = lambda place: found.update({place: confining()})  # noqa: B023
+        town.server(name).plant(mail("invoice"))
+        assert daemon.sweep_soon(mailbox).result(WAIT).counts.stored == 1
+        for place in ("source.list", "source.fetch", "destination.stage", "destination.publish"):
+            assert found[place] == expected
+        assert not any(found[place] for place in found if place.startswith("store."))
+        assert {"store.lease", "store.admit", "store.record", "store.give_back"} <= found.keys()
 
 
 def test_mailboxes_of_a_catalog_read_secrets_in_the_limited_way_and_adopted_ones_freely(town: Town) -> None:

@@ -19,8 +19,9 @@ from maildaemon_core.engine.sweep import STOPPED
 from maildaemon_core.engine.watched import LONGEST_SILENCE, Watched, is_dead, is_stuck
 from maildaemon_core.errors import Trouble
 from maildaemon_core.message import MailboxId
-from maildaemon_core.monitoring import SweepReport, SweepStarted, SweepState
+from maildaemon_core.monitoring import EntriesRecorded, Event, SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions
+from maildaemon_core.progress import Outcome
 from tests.engine.town import ONE, WAIT, A, Batches, Town, adopted, until, watched
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -49,19 +50,24 @@ def test_what_is_watched_tells_how_each_mailbox_fares(town: Town) -> None:
 
 
 def test_a_sweep_that_does_something_is_heard(town: Town) -> None:
-    daemon = adopted(town)
+    heard: list[bool] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, EntriesRecorded):
+            heard.append(watched(daemon, ONE).heard == town.now)
+
+    daemon = adopted(town, monitors=[listen])
     batches = Batches(town)
-    town.later(minutes=1)
     daemon.start()
-    daemon.sweep_soon(ONE)
+    future = daemon.sweep_soon(ONE)
     assert batches.reached.wait(WAIT)
-    began = town.now
+    heard.clear()
     town.later(minutes=5)
+    assert watched(daemon, ONE).heard != town.now
     batches.go_on.set()
-    until(lambda: town.ended(ONE))
-    recorded = [event for event in town.told if not isinstance(event, SweepStarted)]
-    assert recorded
-    assert began < town.now
+    future.result(WAIT)
+    assert heard
+    assert all(heard)
 
 
 def stands(**others: Any) -> Watched:
@@ -211,6 +217,37 @@ def test_hanging_sweeps_make_room_but_not_without_end() -> None:
             seat.begin(now)
         now += HANGING + timedelta(seconds=1)
     assert len(seats.runs()) == MOST_HANGING + 4
+
+
+def test_what_was_asked_of_a_sweep_that_is_cut_short_is_asked_of_the_next() -> None:
+    seats = Seats()
+    seats.settle(members(1), NOW)
+    seat = seats.get(MailboxId("0"))
+    assert seat is not None
+    future: Future[SweepReport] = Future()
+    seat.waiting.append(future)
+    seat.again |= {Outcome.SKIPPED}
+    for _ in range(2):
+        run = seat.begin(NOW)
+        assert (run.waiting, run.again) == ([future], frozenset({Outcome.SKIPPED}))
+        assert (seat.waiting, seat.again) == ([], frozenset())
+        assert seat.over(NOW, cut=True) == []
+    seat.begin(NOW)
+    assert seat.over(NOW, cut=False) == [future]
+    assert (seat.waiting, seat.again) == ([], frozenset())
+
+
+def test_a_sweep_for_which_no_thread_is_to_be_had_is_tried_later_and_forgets_nobody() -> None:
+    seats = Seats()
+    seats.settle(members(1), NOW)
+    seat = seats.get(MailboxId("0"))
+    assert seat is not None
+    future: Future[SweepReport] = Future()
+    seat.waiting.append(future)
+    seat.begin(NOW)
+    seat.not_begun(NOW)
+    assert (seat.run, seat.waiting) == (None, [future])
+    assert NOW < seat.due_at < NOW + timedelta(minutes=2)
 
 
 def test_a_mailbox_whose_interval_becomes_shorter_is_not_waited_for_any_longer() -> None:

@@ -264,6 +264,13 @@ def test_while_the_store_is_away_all_wait_and_then_go_on_by_themselves(town: Tow
     town.passing(lambda: len(town.ended(ONE)) == 2 and len(town.ended(TWO)) == 2)
     quiet(daemon)
     assert watched(daemon, ONE).failures == 0
+    away.set()  # the next time begins from the beginning
+    with pytest.raises(StoreUnavailable):
+        daemon.sweep_soon(ONE).result(WAIT)
+    away.clear()
+    swept = len(town.ended(ONE))
+    town.later(seconds=3)
+    until(lambda: len(town.ended(ONE)) > swept)
 
 
 def test_a_store_that_is_away_at_the_start_is_waited_for(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

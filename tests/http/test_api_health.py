@@ -17,9 +17,7 @@ from maildaemon_core.engine.watched import LONGEST_SILENCE, LOOP_PATIENCE, Watch
 from maildaemon_core.errors import Trouble
 from maildaemon_core.store_port import Configuration
 from maildaemon_http.api import health
-from maildaemon_http.api.health import ReadyQuery, finding_about, findings_of
-from maildaemon_http.api.service import Service
-from maildaemon_http.api.settings import ApiSettings
+from maildaemon_http.findings import finding_about, findings_of
 from tests.http.small_service import ONE, TWO, SmallService, options, until
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -109,10 +107,9 @@ def test_a_store_that_says_nothing_is_a_finding_before_whoever_asks_gives_up(
 
 def test_a_loop_that_died_is_a_finding(service: SmallService) -> None:
     service.daemon.start(service.catalog)
-    inner = Service.of(service.daemon, service.catalog, ApiSettings())
-    now = datetime.now(UTC)
-    assert findings_of(inner, now) == []
-    (finding,) = findings_of(inner, now + LOOP_PATIENCE + timedelta(seconds=1), ReadyQuery(only="service"))
+    now, folders = datetime.now(UTC), service.metrics.folders
+    assert findings_of(service.daemon, folders, now) == []
+    (finding,) = findings_of(service.daemon, folders, now + LOOP_PATIENCE + timedelta(seconds=1), all_of_it=False)
     assert (finding.concerns, finding.subject) == ("service", "scheduler")
     assert "no sweep begins any more" in finding.message
     assert "start the service again" in finding.remedy

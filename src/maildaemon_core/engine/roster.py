@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from threading import Lock
 
 import attrs
@@ -47,12 +48,12 @@ class Member:
     active: bool = True
     trouble: Trouble | None = None
 
-    @property
+    @cached_property
     def is_due_here(self) -> bool:
         """This process is to sweep it, and can."""
         return self.active and not self.elsewhere and self.options is not None
 
-    @property
+    @cached_property
     def interval(self) -> timedelta:
         seconds = self.options.poll_interval_seconds if self.options else MailboxOptions().poll_interval_seconds
         return timedelta(seconds=seconds)

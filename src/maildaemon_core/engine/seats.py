@@ -188,10 +188,10 @@ class Seats:
 
         Else these would wait long behind many, or many behind one who asks again and again.
         """
-        ready = self._ready(members, now)
         runs = self.runs()
         hanging = sum(now - run.heard > HANGING for run in runs)
         free = at_once - len(runs) + min(hanging, MOST_HANGING)
+        ready = {mailbox: seat for mailbox, seat in self._ready(members, now).items() if seat.due_at <= now}
         watches = {mailbox: attrs.evolve(seat.watch, due_at=seat.due_at) for mailbox, seat in ready.items()}
         chosen = [watch.mailbox for watch in due_watches([*watches.values()], now, free=free)]
         asked = [watches[mailbox] for mailbox, seat in ready.items() if seat.asked_at is not None]

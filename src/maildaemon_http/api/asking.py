@@ -80,7 +80,7 @@ def query(cls: type[Q], given: Collection[tuple[str, str]]) -> Q:
     types_of = {names[each.name]: _plain(hints[each.name]) for each in attrs.fields(cls) if each.init}  # type: ignore[arg-type]
     made: dict[str, Any] = {}
     faults = []
-    for name, text in given:
+    for name, text in sorted(given):
         if name in made:
             faults.append(FieldFault(path=name, message="is given twice"))
         else:

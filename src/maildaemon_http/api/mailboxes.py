@@ -211,6 +211,7 @@ class Mailboxes(Controller):
         **described(
             Scope.MAILBOXES_WRITE,
             body=MailboxOptionsUpdate,
+            examples=examples.MAILBOXES,
             headers=("If-Match",),
             refusals=(*_WRITES, *_ONE, problems.FROM_FILE, of_error("Sealed")),
             answers={200: MailboxConfiguration},

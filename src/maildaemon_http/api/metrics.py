@@ -21,7 +21,15 @@ from prometheus_client.registry import Collector
 from maildaemon_core.access import Scope
 from maildaemon_core.errors import MaildaemonError
 from maildaemon_core.message import MailboxId
-from maildaemon_core.monitoring import EntriesRecorded, Event, MailboxInfo, SweepEnded, SweepStarted, SweepState
+from maildaemon_core.monitoring import (
+    EntriesRecorded,
+    EntryQuery,
+    Event,
+    MailboxInfo,
+    SweepEnded,
+    SweepStarted,
+    SweepState,
+)
 from maildaemon_core.progress import Entry, EntryId, Outcome
 from maildaemon_http.api import problems
 from maildaemon_http.api.describing import described
@@ -29,9 +37,13 @@ from maildaemon_http.api.frame import Asgi, Message
 from maildaemon_http.api.problems import Refused
 from maildaemon_http.api.series import PREFIX, MailboxSeries, Snapshot, Tally
 from maildaemon_http.api.service import Service, service_of
+from maildaemon_http.findings import FolderWatch
 
 STORE_SECONDS = 5.0
 """So long a scrape waits for the store; Prometheus itself waits 10 seconds unless told otherwise."""
+
+FAILED_AT_MOST: Final = 500
+"""So many failed mails are counted in one scrape: that there are any is what matters."""
 
 TEXT: Final = "text/plain; version=0.0.4"
 """Litestar says that it is UTF-8, as of any text."""
@@ -62,6 +74,7 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.clock = clock
+        self.folders = FolderWatch(clock)
         self._lock = Lock()
         self._sweeps: dict[MailboxId, _Sweep] = {}
         self._tallies: dict[MailboxId, Tally] = {}
@@ -102,6 +115,7 @@ class Metrics:
 
     def __call__(self, event: Event, /) -> None:
         """Counts what an event tells."""
+        self.folders(event)
         with self._lock:
             match event:
                 case SweepStarted(mailbox=mailbox):
@@ -213,15 +227,19 @@ async def get_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """In the text format 0.0.4, or as OpenMetrics 1.0.0 if ``Accept`` asks for that."""
     service = service_of(request)
     metrics: Metrics = request.app.state.metrics
-    infos = await _infos(service)
-    content, media_type = await service.work.run(_written, service, metrics, infos, request.headers.get("accept", ""))
+    kept = await _kept(service)
+    content, media_type = await service.work.run(_written, service, metrics, kept, request.headers.get("accept", ""))
     return Response(content, media_type=media_type)
 
 
-async def _infos(service: Service) -> Sequence[MailboxInfo] | None:
+Kept = tuple[Sequence[MailboxInfo], Sequence[Entry]]
+"""How the mailboxes are, and the newest mails that have failed."""
+
+
+async def _kept(service: Service) -> Kept | None:
     """None while the store is away: that is a metric, too."""
     try:
-        return await service.work.run(service.daemon.infos, seconds=STORE_SECONDS)
+        return await service.work.run(_ask, service, seconds=STORE_SECONDS)
     except MaildaemonError:
         return None
     except Refused as error:
@@ -230,9 +248,23 @@ async def _infos(service: Service) -> Sequence[MailboxInfo] | None:
         return None
 
 
-def _written(service: Service, metrics: Metrics, infos: Sequence[MailboxInfo] | None, accept: str) -> tuple[bytes, str]:
+def _ask(service: Service) -> Kept:
     daemon = service.daemon
-    snapshot = Snapshot(now=metrics.clock(), infos=infos, watched=daemon.watched(), last_tick=daemon.last_tick)
+    failed = EntryQuery(outcome=Outcome.FAILED, limit=FAILED_AT_MOST)
+    return daemon.infos(), daemon.entries(failed).entries
+
+
+def _written(service: Service, metrics: Metrics, kept: Kept | None, accept: str) -> tuple[bytes, str]:
+    daemon = service.daemon
+    watched = daemon.watched()
+    snapshot = Snapshot(
+        now=metrics.clock(),
+        infos=None if kept is None else kept[0],
+        watched=watched,
+        last_tick=daemon.last_tick,
+        failed=() if kept is None else kept[1],
+        unread={each.mailbox: metrics.folders.of(each.mailbox) for each in watched},
+    )
     return metrics.written(snapshot, accept)
 
 

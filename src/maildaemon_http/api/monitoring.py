@@ -162,7 +162,7 @@ class Monitoring(Controller):
             body_required=False,
             headers=("Idempotency-Key",),
             examples={"plain": {}},
-            refusals=(*_ENTRY, of_error("LeaseLost"), of_error("Permanent")),
+            refusals=(*_ENTRY, of_error("LeaseLost"), of_error("Permanent"), of_error("UnknownMailbox")),
             answers={202: Retried},
         ),
     )
@@ -188,7 +188,7 @@ class Monitoring(Controller):
             body_required=False,
             headers=("Idempotency-Key",),
             examples={"all of one error": {"error": "DestinationUnavailable"}},
-            refusals=(of_error("LeaseLost"), problems.INVALID_PARAMETER),
+            refusals=(of_error("LeaseLost"), of_error("UnknownMailbox"), problems.INVALID_PARAMETER),
             answers={202: Retried},
         ),
     )

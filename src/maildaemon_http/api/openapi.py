@@ -25,6 +25,7 @@ Json = dict[str, Any]
 
 CONFIG: Final = OpenAPIConfig(
     title="Maildaemon API",
+    use_handler_docstrings=True,
     version=VERSION,
     description="This API gives you the opportunity to read the monitoring databases and create, edit and delete "
     "mailbox configurations.",

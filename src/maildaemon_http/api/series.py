@@ -14,10 +14,11 @@ from typing import Final
 import attrs
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from maildaemon_core.engine.watched import Watched, is_dead, is_stuck
+from maildaemon_core.engine.watched import Watched, is_dead
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import MailboxInfo, SweepState
-from maildaemon_core.progress import Outcome
+from maildaemon_core.progress import Entry, Outcome, Stage
+from maildaemon_http.findings import UnreadFolder, about_mailbox
 
 PREFIX: Final = "maildaemon_"
 
@@ -29,12 +30,17 @@ _LABELS: Final = ("mailbox", "id")
 
 @attrs.frozen(kw_only=True)
 class Snapshot:
-    """How the mailboxes were at a moment; ``infos`` is None if the store did not tell."""
+    """How the mailboxes were at a moment; ``infos`` is None if the store did not tell.
+
+    ``failed``: the newest mails that have failed; ``unread``: the folders that sweeps go past.
+    """
 
     now: datetime
     infos: Sequence[MailboxInfo] | None
     watched: Sequence[Watched]
     last_tick: datetime | None
+    failed: Sequence[Entry] = ()
+    unread: Mapping[MailboxId, Sequence[UnreadFolder]] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -63,7 +69,7 @@ class MailboxSeries:
         yield self._scheduler()
         yield from self._counted()
         yield from self._kept()
-        yield self._stuck()
+        yield from self._troubled()
 
     def _store(self) -> Metric:
         value = float(self.snapshot.infos is not None)
@@ -125,14 +131,36 @@ class MailboxSeries:
                 due.add_metric(labels, (info.next_due - self.snapshot.now).total_seconds())
         yield from (active, backlog, age, failing, due)
 
-    def _stuck(self) -> Metric:
+    def _troubled(self) -> Iterator[Metric]:
+        if self.snapshot.infos is not None:
+            yield self._failed()
         stuck = GaugeMetricFamily(
-            f"{PREFIX}mailbox_stuck", "Whether the mailbox makes no progress though it should.", labels=_LABELS
+            f"{PREFIX}mailbox_stuck",
+            "Whether the mailbox, or a folder of it, makes no progress though it should.",
+            labels=_LABELS,
+        )
+        unread = GaugeMetricFamily(
+            f"{PREFIX}unread_folders", "Folders that the last sweep could not read.", labels=_LABELS
         )
         for watched in self.snapshot.watched:
             if watched.mailbox in self.names:
-                stuck.add_metric(self._labels(watched.mailbox), float(is_stuck(watched, self.snapshot.now)))
-        return stuck
+                folders, labels = self.snapshot.unread.get(watched.mailbox, ()), self._labels(watched.mailbox)
+                stuck.add_metric(labels, float(bool(about_mailbox(watched, folders, self.snapshot.now))))
+                unread.add_metric(labels, len(folders))
+        yield from (stuck, unread)
+
+    def _failed(self) -> Metric:
+        """Those that are given up too, which no sweep counts any more."""
+        failed = GaugeMetricFamily(
+            f"{PREFIX}failed_mails",
+            "Failed mails that nobody has dismissed, of the newest 500; state: retried, given up.",
+            labels=[*_LABELS, "state"],
+        )
+        numbers = Counter((each.mailbox, each.stage is Stage.GIVEN_UP) for each in self.snapshot.failed)
+        for mailbox in self.names:
+            for is_over, state in ((False, "retried"), (True, "given up")):
+                failed.add_metric([*self._labels(mailbox), state], numbers[mailbox, is_over])
+        return failed
 
     def _since(self, when: datetime) -> float:
         return max((self.snapshot.now - when).total_seconds(), 0)

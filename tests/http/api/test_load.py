@@ -18,26 +18,28 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlencode
 
 import attrs
 import httpx
 import pytest
 import sqlalchemy as sa
+from litestar.testing import TestClient
 
 from maildaemon_adapters.sealing import Vault, master_keys, new_master_key
 from maildaemon_adapters.sql import SqlSettings, SqlStore, tables
 from maildaemon_core import codec
 from maildaemon_core.access import CHANCE_BYTES, make_key
 from maildaemon_core.engine.daemon import MailDaemon
-from maildaemon_core.message import MailboxId, MessageRef
+from maildaemon_core.message import MailboxId
 from maildaemon_core.options import MailboxOptions
 from maildaemon_core.store_port import Configuration
 from maildaemon_core.testing.memory_source import EPOCH, INBOX, MemoryMail, MemoryServer
 from maildaemon_http.api.app import create_app
 from tests.contracts.test_store_size import fill
 from tests.engine.story import mail
-from tests.http.api.house import MAILBOX, House
+from tests.http.api.house import MAILBOX, Client, House
 from tests.http.api.served import served
 
 # ------------------------------------------------------------------------------------------------------------- a crowd
@@ -274,15 +276,15 @@ class Archive:
 
     @contextmanager
     def opened(self) -> Iterator[Archive]:
-        headers = {"x-api-key": self._key}
         try:
-            with served(self._app) as url, httpx.Client(base_url=url, headers=headers, trust_env=False) as self._client:
+            with TestClient(cast(Any, self._app), raise_server_exceptions=False) as inner:
+                self._client = Client(inner, {"x-api-key": self._key})
                 yield self
         finally:
             self._daemon.close()
 
     def page(self, path: str, **query: Any) -> dict[str, Any]:
-        answer = self._client.get(path, params=query)
+        answer = self._client.get(f"{path}?{urlencode(query)}")
         assert answer.status_code == 200, answer.text
         document: dict[str, Any] = answer.json()
         return document
