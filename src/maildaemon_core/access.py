@@ -33,6 +33,9 @@ LONGEST_DAYS = 36_500
 _SHAPE = re.compile(r"md_([0-9a-f]{10})_([A-Za-z0-9_-]{43})")
 _WITH_SECRET = re.compile(r"(md_[0-9a-f]{10})_[A-Za-z0-9_-]+|([0-9a-f]{10})_[A-Za-z0-9_-]{43}")
 _LIKE_A_KEY = re.compile(r".*md_[0-9a-f]{10}.*|[0-9a-f]{10}")
+_FILE = "configuration file"
+"""Whoever is called so has changed what a file says (``engine.catalog.FROM_FILE``): such mailboxes are not swept."""
+
 _DAYS = re.compile(r"([0-9]{1,6})d")
 _NOBODYS = hashlib.sha256(b"").hexdigest()
 """What is compared when there is no key: the digest of nothing, which has not the shape of a key."""
@@ -113,6 +116,8 @@ def name_fault(name: str) -> str:
         return "a name has printable characters only"
     if name != name.strip():
         return "a name neither begins nor ends with a blank"
+    if name == _FILE:
+        return "this is what changes by a configuration file are called; choose another"
     if _LIKE_A_KEY.fullmatch(name) or without_secret(name) != name:
         return "this looks like a key or the prefix of one, which no name may"
     return ""

@@ -290,6 +290,10 @@ def placed(path: str, folders: Sequence[str]) -> str:
     whole = path if path.startswith("/") else f"{folders[0]}/{path}"
     if ".." in whole.split("/") or "\0" in whole:
         raise OutOfBounds("a path with .. in it is not taken from mailboxes", remedy=_relative)
+    try:
+        whole.encode()
+    except UnicodeEncodeError:  # %FF of a URL, say: it could neither be shown nor stored
+        raise OutOfBounds("a path is text in UTF-8", remedy=_relative) from None
     require_within(whole, folders)
     return "/" + "/".join(_steps(whole))
 

@@ -6,9 +6,12 @@ between names, between globs that begin differently, and where one of the two le
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from itertools import product
+from itertools import chain, product
 from typing import Final, Literal
+
+import attrs
 
 from maildaemon_core.folders import INBOX, NEVER_BY_GLOB, is_pattern
 from maildaemon_core.options import Action, MailboxOptions
@@ -21,6 +24,13 @@ _OF_ONE_USE: Final = frozenset({"\\drafts", "\\junk", "\\sent", "\\trash"})
 """Special uses (RFC 6154 §2) in lower case that no folder has two of, nor has the inbox any."""
 
 _META: Final = "*?["
+
+MOST_BRACKETS: Final = 20
+"""So many ``[`` a glob may have to be compared: reading one takes ``fnmatch`` a look at all that follows each."""
+
+COMPARED: Final = 20_000
+"""So many pairs of texts are compared, which takes less than a second.  Nobody has so many, but anybody who may edit
+mailboxes can write them, and all who save one wait for it."""
 
 
 def rivalry(one: MailboxOptions, other: MailboxOptions) -> Rivalry | None:
@@ -46,14 +56,56 @@ def same_account(one: MailboxOptions, other: MailboxOptions) -> bool:
 
 
 def overlap(one: MailboxOptions, other: MailboxOptions) -> bool:
-    """Whether there may be a folder that both watch."""
+    """Whether there may be a folder that both watch; in doubt also if there is too much to compare (``COMPARED``)."""
+    mine, theirs = ([*_watched(each, leaving_out=(one, other))] for each in (one, other))
+    names, others = ([text for text in texts if _sort(text) == "name"] for texts in (mine, theirs))
+    if {name.casefold() for name in names} & {name.casefold() for name in others}:
+        return True
+    if len(mine) * len(theirs) - len(names) * len(others) > COMPARED:
+        return True
+    patterns, more = ([text for text in texts if _sort(text) != "name"] for texts in (mine, theirs))
     return any(
         _may_be_the_same(text, another)
-        and not any(_leaves_out(each, text) or _leaves_out(each, another) for each in (one, other))
         and not _only_a_target(one, text, another)
         and not _only_a_target(other, another, text)
-        for text, another in product(one.watched_folders, other.watched_folders)
+        for text, another in chain(product(patterns, theirs), product(names, more))
     )
+
+
+def _watched(options: MailboxOptions, *, leaving_out: Sequence[MailboxOptions]) -> Iterator[str]:
+    """What options watch and none of these leaves out; as if it did not, where there is too much to compare."""
+    texts = tuple(dict.fromkeys(options.watched_folders))
+    left_out = [_LeftOut.of(each, len(texts)) for each in leaving_out]
+    return (text for text in texts if not any(each.has(text) for each in left_out))
+
+
+@attrs.frozen
+class _LeftOut:
+    """What options leave out: folders by name, globs as they are written, uses in lower case."""
+
+    names: frozenset[str]
+    globs: tuple[str, ...]
+    uses: frozenset[str]
+
+    @classmethod
+    def of(cls, options: MailboxOptions, number: int) -> _LeftOut:
+        written = dict.fromkeys(options.exclude_folders)
+        globs = tuple(each for each in written if _sort(each) == "glob" and not is_costly(each))
+        return cls(
+            names=frozenset(_named(each) for each in written if _sort(each) != "use"),
+            globs=globs if number * len(globs) <= COMPARED else (),
+            uses=frozenset(each.casefold() for each in written if _sort(each) == "use"),
+        )
+
+    def has(self, text: str) -> bool:
+        """Whether nothing is watched of what this text, theirs or another's, means."""
+        match _sort(text):
+            case "name":
+                name = _named(text)
+                return name in self.names or any(fnmatchcase(name, each) for each in self.globs)
+            case "glob":
+                return text in self.names or any(_covers(each, text) for each in self.globs)
+        return text.casefold() in self.uses
 
 
 def _may_be_the_same(one: str, other: str) -> bool:
@@ -77,18 +129,6 @@ def _may_be_the_same(one: str, other: str) -> bool:
     return _may_be_the_same(other, one)
 
 
-def _leaves_out(options: MailboxOptions, text: str) -> bool:
-    """Whether these options watch none of what ``text``, theirs or another's, means."""
-    match _sort(text):
-        case "name":
-            name = _named(text)
-            globs = (each for each in options.exclude_folders if _sort(each) != "use")
-            return any(name == _named(each) or fnmatchcase(name, each) for each in globs)
-        case "glob":
-            return any(each == text or _covers(each, text) for each in options.exclude_folders)
-    return text.casefold() in map(str.casefold, options.exclude_folders)
-
-
 def _covers(glob: str, other: str) -> bool:
     """Whether a glob takes all that the other does: ``Bills*`` is the only sort of which that is easily told."""
     return glob.endswith("*") and _beginning(glob) == glob[:-1] and _beginning(other).startswith(glob[:-1])
@@ -110,8 +150,13 @@ def _named(text: str) -> str:
     return INBOX if text.upper() == INBOX else text  # RFC 9051 §5.1: INBOX in any case
 
 
+def is_costly(glob: str) -> bool:
+    """Whether a glob would take long to read, as only one does that is made for it."""
+    return glob.count("[") > MOST_BRACKETS
+
+
 def _takes(glob: str, name: str) -> bool:
-    return fnmatchcase(name, glob) or fnmatchcase(name.casefold(), glob.casefold())
+    return is_costly(glob) or fnmatchcase(name, glob) or fnmatchcase(name.casefold(), glob.casefold())
 
 
 def _beginning(glob: str) -> str:

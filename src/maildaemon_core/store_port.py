@@ -43,8 +43,8 @@ class Repeat:
     """A request that is not to be carried out twice.
 
     ``key``: a digest of who asks, what for, and the ``Idempotency-Key`` that they gave; ``request`` one of all else
-    that they sent.  ``mailbox``: the id of the mailbox that it is to make, chosen before anything was done.  ``answer`` is
-    None until it was carried out.
+    that they sent.  ``mailbox``: the id of the mailbox that it is to make, chosen before anything was done.  ``answer``
+    is None until it was carried out.
     """
 
     key: str

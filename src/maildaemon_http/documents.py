@@ -58,7 +58,8 @@ class SweepReport:
     """What one sweep did.
 
     ``well``: it went through and no mail failed.  ``tidied``: mails moved, marked or deleted on the server.
-    ``server``: what it is and can do, "" if it was not reached.  ``remarks``: what a person should read, though it stopped nothing.
+    ``server``: what it is and can do, "" if it was not reached.  ``remarks``: what a person should
+    read, though it stopped nothing.
     """
 
     state: monitoring.SweepState
@@ -117,9 +118,17 @@ class FailedEntry(MonitoringEntry):
     """A mail that failed: when it is tried again, or "given up", what went wrong, and what to do about it."""
 
     next_try: datetime | Literal["given up"]
-    error: str | None
-    message: str | None
-    remedy: str | None
+    error: str
+    message: str
+    remedy: str
+
+
+_LEFT_IN_HAND = Trouble(
+    error="LeftInHand",
+    message="a process ended while it had this mail in hand",
+    remedy="nothing is to be done: it is tried again by itself, alone",
+)
+"""What went wrong with a mail that has failed so far for nothing of its own."""
 
 
 @attrs.frozen(kw_only=True)
@@ -224,8 +233,7 @@ def entry_document(entry: Entry, address: str) -> Json:
     match entry.outcome:
         case Outcome.FAILED:
             trouble = _trouble(entry.trouble)
-            said: dict[str, Any] = dict.fromkeys(("error", "message", "remedy"))
-            said |= {} if trouble is None else attrs.asdict(trouble)
+            said = attrs.asdict(trouble or _LEFT_IN_HAND)
             made = FailedEntry(**known, next_try=_second(entry.due_at) or "given up", **said)
         case Outcome.STORED:
             made = SuccessfulEntry(**known, artifacts=tuple(map(_artifact, entry.artifacts)))

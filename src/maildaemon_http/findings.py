@@ -16,6 +16,9 @@ from maildaemon_core.errors import BrokenPlugin, MaildaemonError, Trouble
 from maildaemon_core.message import FolderRef, MailboxId
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepState
 
+NOBODY: Final = MailboxId("00000000-0000-0000-0000-000000000000")
+"""No mailbox has this id (RFC 9562 §5.9)."""
+
 NOBODYS: Final = timedelta(days=1)
 """So long a mailbox of a file that this process was not given may go unswept: others may sweep it once a night."""
 
@@ -79,6 +82,12 @@ class FolderWatch:
                 kept[each.folder] = UnreadFolder(each.folder, since, each.trouble)
             if kept:
                 self._unread[report.mailbox] = kept
+
+
+def of_store(message: str, remedy: str = "") -> HealthFinding:
+    """The store does not answer."""
+    remedy = remedy or "see whether the database runs and has room; the service goes on by itself when it answers again"
+    return HealthFinding(concerns="service", subject="store", message=message, remedy=remedy)
 
 
 def findings_of(
@@ -158,7 +167,7 @@ def _nobodys(daemon: MailDaemon, watched: Sequence[Watched], now: datetime) -> I
         one = left.get(info.mailbox)
         if one is None or not info.active:
             continue
-        last = max(filter(None, (info.report and info.report.ended, info.last_success)), default=one.since)
+        last = info.report.ended if info.report is not None else one.since
         if now - last > NOBODYS:
             yield _about(
                 one,

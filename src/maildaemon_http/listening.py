@@ -114,7 +114,7 @@ class Door:
         place = address.place
         if place[1] == 0 and self.sockets:  # any free port, but one for all addresses
             place = (place[0], self.port, *place[2:])
-        made = socket.socket(address.family, socket.SOCK_STREAM)
+        made = socket.socket(address.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # those that were closed lately do not count
             if address.family == socket.AF_INET6:

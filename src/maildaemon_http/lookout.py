@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from threading import Event, Thread
 
 from maildaemon_core.engine.daemon import MailDaemon
-from maildaemon_http.findings import FolderWatch, HealthFinding, findings_of, is_left_to_others
+from maildaemon_core.errors import MaildaemonError
+from maildaemon_http.findings import NOBODY, FolderWatch, HealthFinding, findings_of, is_left_to_others, of_store
 
 EVERY = 15.0
 """Seconds from one look to the next."""
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Lookout:
-    """Compares what ``/health/ready`` would say with what it would have said before; the store tells of itself."""
+    """Compares what ``/health/ready`` would say with what it would have said before."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Lookout:
 
     def once(self) -> None:
         """One look."""
-        found = findings_of(self._daemon, self._folders, self._clock())
+        found = [*self._of_store(), *findings_of(self._daemon, self._folders, self._clock())]
         now = {(one.subject, one.remedy): one for one in found}  # what says how long it lasts is no news
         for key, one in now.items():
             if key not in self._told:
@@ -73,6 +74,12 @@ class Lookout:
                         "remedy": f"{one.trouble.remedy}; if it was taken out of the file for good, delete it",
                     },
                 )
+
+    def _of_store(self) -> Iterator[HealthFinding]:
+        try:
+            self._daemon.store.configuration(NOBODY)
+        except MaildaemonError as error:
+            yield of_store(error.message, error.remedy)
 
     def _run(self) -> None:
         while not self._over.is_set():

@@ -96,6 +96,7 @@ class LogMonitor:
 
     def __init__(self, name_of: Callable[[MailboxId], str] = str) -> None:
         self._name_of = name_of
+        self._unwell: set[MailboxId] = set()
 
     def __call__(self, event: Event, /) -> None:
         """Takes note of an event."""
@@ -120,8 +121,13 @@ class LogMonitor:
             if one.trouble
         ]
         level = logging.WARNING if folders else _LEVELS[report.state]
+        if idle and report.mailbox not in self._unwell:  # the first that goes through again is told all the same
+            level = logging.DEBUG
+        self._unwell.discard(report.mailbox)
+        if not report.well:
+            self._unwell.add(report.mailbox)
         self._say(
-            logging.DEBUG if idle else level,
+            level,
             "sweep ended",
             report.mailbox,
             state=report.state.value,
@@ -137,9 +143,11 @@ class LogMonitor:
         )
 
     def _failed(self, entry: Entry) -> None:
+        # Without a trouble nothing failed: it was in hand when a process was cut or died, and is tried alone now.
+        is_cut = entry.trouble is None
         self._say(
-            logging.WARNING,
-            "mail failed",
+            logging.INFO if is_cut else logging.WARNING,
+            "mail taken up again" if is_cut else "mail failed",
             entry.mailbox,
             entry_id=entry.id,
             entry_key=entry.key,

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +16,10 @@ import sqlalchemy as sa
 
 from maildaemon_adapters.sql import SqlSettings, SqlStore, sqlite
 from maildaemon_core.errors import InvalidOptions, MaildaemonError, PathsTaken, StoreUnavailable
-from maildaemon_core.message import Identity, MessageRef
+from maildaemon_core.message import Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.progress import Outcome, Stage
-from maildaemon_core.store_port import Lease
+from maildaemon_core.store_port import Configuration, Lease
 from maildaemon_core.testing.lease_conformance import (
     INBOX,
     NOW,
@@ -282,3 +283,26 @@ def test_no_question_reads_a_whole_table(store: SqlStore, lease: Lease, tmp_path
         "artifact USING INDEX sqlite_autoindex_artifact_1 (place=? AND path=?)",
     ):
         assert any(step.startswith(needed) for step in used), f"{needed} is not among {used}"
+
+
+# ------------------------------------------------------------------------------------------- what others wrote into it
+
+
+@pytest.mark.parametrize("column", ["document", "secrets"])
+@pytest.mark.parametrize("written", ["[]", "null", '"text"', "7", "no JSON", "", "{"])
+def test_a_configuration_that_somebody_has_damaged_is_read_as_empty_and_the_others_as_they_are(
+    store: SqlStore, tmp_path: Path, column: str, written: str
+) -> None:
+    whole = {"document": {"mailbox": "a@our.example"}, "secrets": {"password": "sealed"}}
+    for name in ("one", "two"):
+        store.save(Configuration(id=MailboxId(name), name=name, **whole))
+    with closing(sqlite3.connect(tmp_path / "maildaemon.db")) as other, other:
+        other.execute(f"UPDATE configuration SET {column} = ? WHERE id = 'one'", [written])  # noqa: S608
+    one, two = store.configurations()
+    damaged = {**whole, column: {}}
+    assert (one.document, one.secrets) == (damaged["document"], damaged["secrets"])
+    assert (two.document, two.secrets) == (whole["document"], whole["secrets"])
+    assert len(store.infos()) == 2
+    healed = store.save(Configuration(id=one.id, name="one", **whole), expected=1)
+    assert store.configuration(one.id) == healed
+    assert (healed.document, healed.secrets) == (whole["document"], whole["secrets"])

@@ -125,7 +125,10 @@ def test_a_sweep_that_is_stopped_finishes_what_it_is_storing_and_the_next_goes_o
     assert 4 <= report.counts.stored < 10
     assert report.counts.pending == 10 - report.counts.stored
     assert not report.counts.failed
-    assert len(story.server.contents()) == report.counts.pending
-    assert counted(story.sweep()) == (report.counts.pending, 0, 0, 0)
+    assert len(story.server.contents()) == 10 - report.tidied
+    last = story.sweep()
+    assert counted(last) == (10 - report.tidied, 0, 0, 0)
+    assert report.tidied + last.tidied == 10
+    assert story.server.contents() == []
     assert len(story.one.published) == 10
     assert not any(entry.attempts for entry in story.store.all())

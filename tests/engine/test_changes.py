@@ -14,7 +14,7 @@ from maildaemon_core.confinement import Confinement
 from maildaemon_core.engine.catalog import UnknownMailbox
 from maildaemon_core.engine.confining import confining
 from maildaemon_core.engine.daemon import FROM_FILE
-from maildaemon_core.engine.roster import NotSwept, Roster
+from maildaemon_core.engine.roster import Member, NotSwept, Roster
 from maildaemon_core.engine.sweep import STOPPED, Bounds
 from maildaemon_core.errors import InvalidOptions, LeaseLost, Trouble
 from maildaemon_core.message import MailboxId
@@ -140,6 +140,37 @@ def test_a_change_ends_the_batch_of_a_running_sweep_and_the_next_begins_at_once_
     assert 0 < first <= 4
     assert all(opened.destinations[0].url == "memory:two" for _, opened in town.opened[begun:])
     assert town.begun(one) == 2, "at once, though the interval is not over"
+
+
+def test_after_deletion_was_turned_off_nothing_more_is_deleted_though_a_sweep_goes_on(town: Town) -> None:
+    daemon = town.daemon(bounds=Bounds(mails=2))
+    catalog = town.catalog(daemon)
+    one = catalog.create(document(A, deleteMailsOnServer=True), by="admin").configuration.id
+    batches = Batches(town)
+    daemon.start(catalog)
+    future = daemon.sweep_soon(one)
+    assert batches.reached.wait(WAIT)
+    catalog.change(one, {"deleteMailsOnServer": False}, by="admin")
+    daemon.refreshed(one)
+    batches.go_on.set()
+    assert future.result(WAIT).well
+    assert len(town.place().published) == 10
+    assert len(town.server(A).contents()) == 10
+
+
+def test_after_another_process_has_turned_deletion_off_nothing_more_is_deleted(town: Town) -> None:
+    daemon, other = town.daemon(bounds=Bounds(mails=2)), town.daemon()
+    catalog = town.catalog(daemon)
+    one = catalog.create(document(A, deleteMailsOnServer=True), by="admin").configuration.id
+    batches = Batches(town)
+    daemon.start(catalog)
+    future = daemon.sweep_soon(one)
+    assert batches.reached.wait(WAIT)
+    town.catalog(other).change(one, {"deleteMailsOnServer": False}, by="admin")
+    batches.go_on.set()
+    assert future.result(WAIT).well
+    assert len(town.place().published) == 10
+    assert len(town.server(A).contents()) == 10
 
 
 def test_a_mailbox_that_is_made_inactive_while_it_is_swept_is_swept_no_more(town: Town) -> None:
@@ -407,6 +438,25 @@ def test_a_mailbox_that_cannot_be_used_is_told_and_harms_no_other(town: Town) ->
     catalog.change(bad.id, {"password": "again"}, by="admin")
     daemon.refreshed(bad.id)
     until(lambda: town.ended(bad.id))
+
+
+def test_a_mailbox_that_cannot_even_be_looked_at_keeps_no_other_from_being_swept(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = town.daemon()
+    catalog = town.catalog(daemon)
+    ids = [catalog.create(document(f"{name}@our.example"), by="admin").configuration.id for name in "abc"]
+    changed = Roster.changed
+
+    def broken(roster: Roster, mailbox: MailboxId) -> Member:
+        if mailbox == ids[1]:
+            raise AttributeError("whatever it is")
+        return changed(roster, mailbox)
+
+    monkeypatch.setattr(Roster, "changed", broken)
+    daemon.start(catalog)
+    assert {each.mailbox for each in daemon.watched()} == {ids[0], ids[2]}
+    town.passing(lambda: town.ended(ids[0]) and town.ended(ids[2]))
 
 
 def test_mailboxes_of_a_catalog_are_confined_in_all_that_they_do_and_the_service_itself_is_not(town: Town) -> None:

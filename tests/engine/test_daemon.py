@@ -273,6 +273,7 @@ def test_a_destination_that_cannot_be_opened_fails_the_sweep_and_closes_the_othe
     assert "hunter2" not in str(report)
     assert house.closed == ["one"]
     assert daemon.infos()[0].report == report
+    assert [type(event) for event in house.told] == [SweepEnded]  # nobody has to guess
 
 
 def test_one_bad_mailbox_does_not_stop_another(house: House) -> None:

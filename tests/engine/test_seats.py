@@ -91,6 +91,12 @@ def test_a_sweep_is_stuck_when_nothing_was_heard_of_it_for_an_hour() -> None:
     assert is_stuck(stands(running_since=NOW), long)
 
 
+def test_a_mailbox_whose_attempts_fail_one_after_the_other_is_stuck_during_them_too() -> None:
+    late = NOW + timedelta(minutes=11)
+    assert is_stuck(stands(running_since=late, heard=late, failures=1), late)
+    assert not is_stuck(stands(running_since=late, heard=late), late)
+
+
 def test_a_loop_that_has_not_looked_around_for_a_minute_is_dead() -> None:
     assert not is_dead(None, NOW)
     assert not is_dead(NOW, NOW + timedelta(seconds=60))

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from maildaemon_core.engine.sweep import STOPPED, Bounds
 from maildaemon_core.options import Action, DestinationOptions, MailArchiving, Move
 from maildaemon_core.progress import Stage
 from tests.engine.story import Story, broken_mail, counted, mail
@@ -169,3 +170,21 @@ def test_mail_with_a_sidecar_compressed_and_with_attachments_is_one_entry_with_a
     assert sorted(story.one.visible) == sorted(story.two.visible)
     assert {artifact.path for artifact in entry.artifacts} == set(story.one.visible)
     assert all(artifact.receipt and not artifact.part for artifact in entry.artifacts)
+
+
+def test_a_sweep_that_is_stopped_does_nothing_more_on_the_server_not_even_what_earlier_ones_have_left() -> None:
+    story = Story(delete_mails_on_server=True)
+    for number in range(10):
+        story.server.plant(mail(f"mail {number}"))
+    story.sweep(stopping=lambda: len(story.one.published) == 10)
+    assert story.stages() == [Stage.STORED] * 10
+    assert len(story.server.contents()) == 10
+    asked: list[str] = []
+    story.fuse.hook = lambda place: asked.append(place) if place == "source.settle" else None
+    report = story.sweep(bounds=Bounds(mails=2), stopping=lambda: bool(asked))
+    assert (report.trouble, report.tidied) == (STOPPED, 2)
+    assert len(story.server.contents()) == 8
+    story.options = attrs.evolve(story.options, delete_mails_on_server=False)
+    assert story.sweep().well
+    assert len(story.server.contents()) == 8
+    assert story.stages() == [Stage.SETTLED] * 10

@@ -8,16 +8,19 @@ import textwrap
 import time
 from datetime import datetime, timedelta
 from threading import Event as Signal
+from threading import current_thread
 from typing import Any
 
 import pytest
 
-from maildaemon_core.engine.roster import NotSwept
+from maildaemon_core.engine.roster import NotSwept, Roster
 from maildaemon_core.engine.seats import HANGING
 from maildaemon_core.engine.sweep import STOPPED, Bounds
+from maildaemon_core.engine.watching import Watching
 from maildaemon_core.errors import LoginRefused, StoreUnavailable
 from maildaemon_core.message import MailboxId
-from maildaemon_core.monitoring import SweepState
+from maildaemon_core.monitoring import SweepReport, SweepState
+from maildaemon_core.store_port import Configuration
 from tests.engine.story import mail
 from tests.engine.town import (
     ONE,
@@ -410,3 +413,26 @@ def test_closing_twice_or_without_having_started_is_fine(town: Town) -> None:
         daemon.adopt(ONE, options(A))
     assert daemon.close(0)
     assert daemon.last_tick is None
+
+
+def test_a_sweep_that_is_cut_in_the_very_moment_of_stopping_leaves_nobody_waiting(town: Town) -> None:
+    class InThisMoment(Signal):
+        """It is set right after the sweep has seen that it is not."""
+
+        def is_set(self) -> bool:
+            was_set = super().is_set()
+            if current_thread().name == "sweep":
+                watching.stop()
+            return was_set
+
+    def cut(mailbox: MailboxId, **_: object) -> SweepReport:
+        return SweepReport(mailbox=mailbox, state=SweepState.PAUSED, started=town.now, ended=town.now, trouble=STOPPED)
+
+    roster = Roster(town.store, lambda _: ())
+    roster.adopt(town.store.save(Configuration(id=ONE, name=A, document={})), options(A))
+    watching = Watching(roster, cut, clock=lambda: town.now, stopping=InThisMoment())
+    watching.start(at_once=1)
+    future = watching.sweep_soon(ONE, frozenset())
+    assert watching.ended(WAIT)
+    with pytest.raises(NotSwept, match="stopping"):
+        future.result(WAIT)

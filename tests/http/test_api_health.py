@@ -12,12 +12,17 @@ import attrs
 import pytest
 
 from maildaemon_core.access import Scope
+from maildaemon_core.engine.daemon import MailDaemon
 from maildaemon_core.engine.plugins import DESTINATIONS
 from maildaemon_core.engine.watched import LONGEST_SILENCE, LOOP_PATIENCE, Watched
 from maildaemon_core.errors import Trouble
+from maildaemon_core.message import FolderRef
+from maildaemon_core.monitoring import FolderReport, SweepEnded, SweepReport, SweepState
 from maildaemon_core.store_port import Configuration
+from maildaemon_core.testing.memory_source import MemoryFolder
 from maildaemon_http.api import health
-from maildaemon_http.findings import finding_about, findings_of
+from maildaemon_http.findings import FolderWatch, about_mailbox, finding_about, findings_of
+from maildaemon_http.lookout import Lookout
 from tests.http.small_service import ONE, TWO, SmallService, options, until
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -162,6 +167,111 @@ def test_a_mailbox_that_cannot_be_used_is_named_at_once(service: SmallService) -
     assert "cannot be swept" in finding["message"]
     assert "carrier-pigeon" in finding["message"]
     assert finding["remedy"]
+
+
+def test_a_folder_that_sweeps_go_past_is_named_though_the_mailbox_is_well(service: SmallService) -> None:
+    service.daemon.adopt(ONE, options(folders=("INBOX", "Invoices")))
+    service.ago = timedelta(minutes=9)
+    assert service.daemon.sweep_once(ONE).state is SweepState.DONE
+    folders = service.metrics.folders
+    service.ago = timedelta()
+    (unread,) = folders.of(ONE)
+    assert service.daemon.sweep_once(ONE).state is SweepState.DONE
+    assert folders.of(ONE) == (unread,)  # since when is not forgotten
+    well = watched(since=unread.since + timedelta(minutes=10))
+    assert about_mailbox(well, folders.of(ONE), unread.since + timedelta(minutes=10)) == []
+    (finding,) = about_mailbox(well, folders.of(ONE), unread.since + timedelta(minutes=11))
+    assert finding.subject == f"mailbox 'office' ({ONE})"
+    assert "the folder 'Invoices' has not been read since" in finding.message
+    assert "there is no folder" in finding.message
+    assert "correct `folders`" in finding.remedy
+    assert about_mailbox(watched(active=False), folders.of(ONE), unread.since + timedelta(days=1)) == []
+    service.server.folders[FolderRef("Invoices")] = MemoryFolder()
+    service.daemon.sweep_once(ONE)
+    assert folders.of(ONE) == ()
+
+
+def test_a_sweep_that_was_cut_says_nothing_of_folders_that_it_did_not_come_to() -> None:
+    folders = FolderWatch(lambda: NOON)
+    missing = FolderReport(folder=FolderRef("Invoices"), trouble=REFUSED)
+    report = SweepReport(mailbox=ONE, state=SweepState.DONE, started=NOON, ended=NOON, folders=(missing,))
+    folders(SweepEnded(report=report))
+    for state, parts in (
+        (SweepState.FAILED, ()),
+        (SweepState.PAUSED, (FolderReport(folder=FolderRef("INBOX")),)),
+    ):
+        folders(SweepEnded(report=attrs.evolve(report, state=state, folders=parts)))
+        assert [one.folder for one in folders.of(ONE)] == ["Invoices"]
+    folders(SweepEnded(report=attrs.evolve(report, folders=())))
+    assert folders.of(ONE) == ()
+
+
+def test_a_mailbox_of_a_file_that_nobody_has_any_more_is_named_after_a_day(service: SmallService) -> None:
+    other = MailDaemon(
+        service.store,
+        sources=service.daemon.sources,
+        destinations=service.daemon.destinations,
+        clock=service.now,
+    )
+    other.adopt(ONE, options())
+    other.adopt(TWO, options(name="resting", mailbox="two@our.example", active=False))
+    assert other.sweep_once(ONE).well
+    service.daemon.start(service.catalog)
+    now, folders = service.now(), service.metrics.folders
+    until(lambda: len(service.daemon.watched()) == 2)
+    assert findings_of(service.daemon, folders, now + timedelta(seconds=30)) == []
+    service.store.away = True
+    assert [one.concerns for one in findings_of(service.daemon, folders, now + timedelta(days=2))] == ["service"]
+    service.store.away = False
+    _, finding = findings_of(service.daemon, folders, now + timedelta(days=2))  # the loop seems dead by then, too
+    assert finding.subject == f"mailbox 'office' ({ONE})"
+    assert "nobody has swept it since" in finding.message
+    assert f"DELETE /mailboxes/{ONE}" in finding.remedy
+
+
+# ------------------------------------------------------------------------------------------------------------ the log
+
+
+def test_the_log_tells_once_what_is_wrong_and_when_it_is_over(
+    service: SmallService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="maildaemon_http.lookout")
+
+    def said() -> list[tuple[str, str, str]]:
+        found = [(one.levelname, one.message, one.__dict__.get("subject", "")) for one in caplog.records]
+        caplog.clear()
+        return found
+
+    service.daemon.adopt(ONE, options())
+    service.daemon.start(service.catalog)
+    lookout = Lookout(service.daemon, service.metrics.folders, clock=service.now)
+    lookout.once()
+    assert said() == []
+    service.store.away = True
+    for _ in range(3):
+        lookout.once()
+    assert said() == [("WARNING", "not as it should be", "store")]
+    service.store.away = False
+    lookout.once()
+    assert said() == [("INFO", "as it should be again", "store")]
+    lookout.once()
+    assert said() == []
+
+
+def test_a_mailbox_that_is_stuck_is_told_once_though_it_lasts(
+    service: SmallService, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="maildaemon_http.lookout")
+    service.daemon.adopt(ONE, options(password="wrong"))
+    service.daemon.start(service.catalog)
+    later = iter(range(20, 40))
+    lookout = Lookout(
+        service.daemon, service.metrics.folders, clock=lambda: service.now() + timedelta(minutes=next(later))
+    )
+    for _ in range(3):
+        lookout.once()
+    told = [one.__dict__["subject"] for one in caplog.records]
+    assert sorted(told) == [f"mailbox 'office' ({ONE})", "scheduler"]
 
 
 def test_a_broken_plugin_is_named_and_one_of_ours_that_lacks_its_extra_is_not() -> None:

@@ -101,6 +101,30 @@ def test_a_mail_is_counted_once_however_often_it_is_recorded(service: SmallServi
     assert seen.value("maildaemon_sweeps_total", state="done") == 3
 
 
+def test_a_mail_that_was_given_up_stays_a_metric_until_somebody_dismisses_it(service: SmallService) -> None:
+    service.daemon.adopt(ONE, options(max_message_bytes=2000))
+    service.server.plant(mail("large", text="x" * 3000))
+    service.daemon.sweep_once(ONE)
+    for _ in range(2):  # nothing counts it any more, and it is still there
+        service.daemon.sweep_once(ONE)
+        seen = scrape(service)
+        assert seen.value("maildaemon_failed_mails", id=ONE, state="given up") == 1
+        assert seen.value("maildaemon_failed_mails", id=ONE, state="retried") == 0
+    service.daemon.dismiss(EntryId(1))
+    assert scrape(service).value("maildaemon_failed_mails", id=ONE, state="given up") == 0
+
+
+def test_folders_that_sweeps_go_past_are_counted(service: SmallService) -> None:
+    service.daemon.adopt(ONE, options(folders=("INBOX", "Invoices", "Orders")))
+    service.daemon.sweep_once(ONE)
+    seen = scrape(service)
+    assert seen.value("maildaemon_unread_folders", id=ONE) == 2
+    assert seen.value("maildaemon_mailbox_stuck", id=ONE) == 0
+    service.ago = timedelta(minutes=-11)
+    service.daemon.sweep_once(ONE)
+    assert scrape(service).value("maildaemon_mailbox_stuck", id=ONE) == 1
+
+
 def test_a_mailbox_that_fails_shows_since_when(service: SmallService) -> None:
     service.ago = timedelta(hours=2)
     service.daemon.adopt(ONE, options(password="wrong"))

@@ -26,7 +26,7 @@ destinations = [{ url = "mail" }]
 def read(folder: Path, text: str) -> Setup:
     path = folder / "maildaemon.toml"
     path.write_text(text, encoding="utf-8")
-    return read_configuration(path)
+    return read_configuration(path, to_sweep=True)
 
 
 def faults(folder: Path, text: str) -> dict[str, str]:
@@ -184,7 +184,7 @@ def test_another_encoding_is_told_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     path.write_bytes("# ok\n# Größe".encode("latin-1"))
     with pytest.raises(ConfigurationFault, match="line 2, column 5: not UTF-8"):
-        read_configuration(path)
+        read_configuration(path, to_sweep=True)
 
 
 @pytest.mark.parametrize("name", ["not-there.toml", "."])
@@ -204,4 +204,4 @@ def test_any_bytes_are_either_a_configuration_or_a_fault(tmp_path_factory: pytes
     path = tmp_path_factory.mktemp("any") / "m.toml"
     path.write_bytes(data)
     with pytest.raises(ConfigurationFault):
-        read_configuration(path)
+        read_configuration(path, to_sweep=True)

@@ -24,6 +24,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from maildaemon_adapters.sealing import new_master_key
 from maildaemon_adapters.sql import SqlStore
 from maildaemon_core.access import ALL_SCOPES, CHANCE_BYTES, make_key, prefix_of
 from tests.http.running import TRACE, Called, call
@@ -205,6 +206,62 @@ def test_without_a_key_nothing_is_served_and_the_command_that_makes_one_is_named
     assert "there is no API key that is good" in refused(tmp_path, "--port", "0", code=2).err
     path = config(tmp_path, '[store]\nurl = "sqlite:///kept.db"\n')
     assert f"keys create NAME --config {path}" in refused(tmp_path, path, code=2).err
+
+
+def test_the_command_that_is_named_makes_a_key_though_the_file_has_no_mailboxes(tmp_path: Path) -> None:
+    path = config(tmp_path, '[store]\nurl = "sqlite:///kept.db"\n[service]\nport = 0\n')
+    said = refused(tmp_path, path, code=2).err
+    assert f"keys create NAME --config {path}" in said
+    key = call("keys", "create", "ops", "--config", path, cwd=tmp_path).out.strip()
+    call("validate", path, cwd=tmp_path)
+    call("monitoring", "mailboxes", path, cwd=tmp_path)
+    with serving(tmp_path, path) as service:
+        assert get(f"{service.url()}/health/ready", key).status_code == 200
+
+
+def test_a_mailbox_that_lost_its_file_is_named_at_the_start_and_can_be_deleted(tmp_path: Path) -> None:
+    key = new_key(tmp_path)
+    with ScriptedImap(mails={1: mail(1)}) as imap:
+        path = config(tmp_path, MAILBOX.format(port=imap.port))
+        with serving(tmp_path, path, "--port", "0") as service:
+            service.wait_for(lambda: len(stored(tmp_path)) == 1)
+            service.wait_for('"sweep ended"')
+        with serving(tmp_path, "--port", "0") as service:
+            service.wait_for('"not swept here"')
+            url = service.url()
+            (line,) = [json.loads(one) for one in service.said.splitlines() if '"not swept here"' in one]
+            assert (line["level"], line["mailbox"]) == ("warning", "office")
+            assert "configuration file that this process was not given" in line["trouble"]
+            with httpx.Client(base_url=url, headers={"x-api-key": key}, trust_env=False, timeout=20) as client:
+                assert client.delete(f"/mailboxes/{line['mailbox_id']}").status_code == 204
+                assert client.get("/monitoring/mailboxes").json()["items"] == []
+
+
+def test_a_mailbox_that_cannot_be_used_is_told_by_the_log_and_by_the_metrics_too(tmp_path: Path) -> None:
+    key, master_key = new_key(tmp_path), new_master_key()
+    wanted = {
+        "name": "sealed",
+        "mailbox": "a@example.com",
+        "host": "imap.example.invalid",
+        "password": "hunter2",
+        "mailArchiving": {"active": True},
+        "destinations": [{"url": "mine"}],
+    }
+    with (
+        serving(tmp_path, "--port", "0", env={"MAILDAEMON_MASTER_KEY": master_key}) as service,
+        httpx.Client(base_url=service.url(), headers={"x-api-key": key}, trust_env=False, timeout=20) as client,
+    ):
+        assert client.post("/mailboxes", json=wanted).status_code == 201
+    with serving(tmp_path, "--port", "0") as service:
+        service.wait_for('"not as it should be"')
+        (line,) = [json.loads(one) for one in service.said.splitlines() if '"not as it should be"' in one]
+        assert (line["level"], line["concerns"]) == ("warning", "mailbox")
+        assert "sealed" in line["subject"]
+        assert "no key is given" in line["trouble"]
+        assert "MAILDAEMON_MASTER_KEY" in line["remedy"]
+        text = get(f"{service.url()}/metrics", key).text
+        (stuck,) = [one for one in text.splitlines() if one.startswith("maildaemon_mailbox_stuck{")]
+        assert stuck.endswith(" 1.0")
 
 
 def test_a_terminal_is_shown_a_first_key_once(tmp_path: Path) -> None:
@@ -404,9 +461,10 @@ def test_a_folder_for_mailboxes_that_cannot_be_made_is_told(tmp_path: Path) -> N
     assert "$.service.confinement.roots[1]" in done.err
 
 
-def test_only_the_service_needs_no_mailboxes_and_run_names_it(tmp_path: Path) -> None:
+def test_run_alone_needs_mailboxes_and_names_the_service(tmp_path: Path) -> None:
     path = config(tmp_path, "[service]\nport = 0\n")
-    assert "$.mailboxes" in call("validate", path, cwd=tmp_path, code=2).err
+    assert "$.mailboxes" in call("run", path, "--once", cwd=tmp_path, code=2).err
+    assert "the file has none" in call("validate", path, "--mailbox", "x", cwd=tmp_path, code=2).err
     assert f"serve {path}" in call("run", path, cwd=tmp_path, code=2).err
 
 

@@ -329,6 +329,37 @@ def test_a_sweep_that_found_nothing_is_a_detail(monkeypatch: pytest.MonkeyPatch)
     assert log.text == ""
 
 
+def test_the_first_sweep_that_goes_through_again_is_told_though_it_found_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, monitor = begin(monkeypatch), LogMonitor()
+    well = SweepReport(mailbox=ONE, state=SweepState.DONE, started=NOON, ended=NOON)
+    for state in (SweepState.DONE, SweepState.FAILED, SweepState.DONE, SweepState.DONE):
+        monitor(SweepEnded(report=attrs.evolve(well, state=state)))
+    assert [(line["level"], line["state"]) for line in log.lines] == [("warning", "failed"), ("info", "done")]
+
+
+def test_a_folder_that_a_sweep_went_past_is_a_warning_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = begin(monkeypatch)
+    trouble = Trouble(error="FolderMissing", message="there is no folder 'INBOX'", remedy="create it")
+    report = SweepReport(
+        mailbox=ONE,
+        state=SweepState.DONE,
+        started=NOON,
+        ended=NOON,
+        folders=(FolderReport(folder=INBOX, trouble=trouble),),
+    )
+    LogMonitor()(SweepEnded(report=report))
+    assert (log.line["level"], log.line["state"]) == ("warning", "done")
+    assert log.line["folders"] == [{"folder": INBOX, "error": "FolderMissing", "trouble": trouble.message}]
+
+
+def test_a_mail_that_was_in_hand_when_a_process_died_is_not_told_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = begin(monkeypatch)
+    LogMonitor()(EntriesRecorded(mailbox=ONE, entries=(entry(trouble=None, suspect=True),)))
+    assert (log.line["event"], log.line["level"], log.line["entry_id"]) == ("mail taken up again", "info", 7)
+
+
 def test_a_failed_mail_is_told_by_number_and_never_by_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     log = begin(monkeypatch, debug=True)
     stored = entry(stage=Stage.SETTLED, trouble=None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from heapq import merge
-from itertools import islice
 
 import sqlalchemy as sa
 
@@ -19,10 +18,11 @@ from maildaemon_adapters.sql.walks import Walk
 from maildaemon_core.monitoring import EntryPage, EntryQuery
 from maildaemon_core.progress import Entry, EntryId
 
-PORTION = 1000
-"""So many of them are looked at by one statement."""
+PORTION, LARGE = 1000, 5000
+"""So many of them are looked at by the first statement, and by each that follows.  Of more at once PostgreSQL sorts the
+whole outcome instead of walking through its index."""
 
-MOST = 20_000
+MOST = 10_000
 """So many entries are looked at for one page, that of a rare sender among millions say."""
 
 _LONGEST_PATTERN = 1000
@@ -33,47 +33,67 @@ def find(connection: sa.Connection, query: EntryQuery) -> EntryPage:
     """A page: the database narrows down, ``EntryQuery.matches`` decides."""
     limit = max(query.limit, 1)
     filters = _filters(query)
-    step = min(PORTION, MOST) if filters else limit + 1
     found: list[Entry] = []
-    before, looked = query.before, 0
-    for numbers in _portions(connection, query, step):
-        suitable = _suitable(connection, numbers, filters) if filters else numbers
-        for some in ledger.portions(suitable):
+    before: int | None = query.before
+    for step in _steps(PORTION if filters else limit + 1):
+        suitable, before = _portion(connection, query, filters, before, step)
+        for start in range(0, len(suitable), limit + 1):
+            some = suitable[start : start + limit + 1]
             found += [each for each in ledger.load(connection, some) if query.matches(each)]
             if len(found) > limit:
                 return EntryPage(entries=tuple(found[:limit]), next=found[limit - 1].id)
-        before, looked = EntryId(numbers[-1]), looked + len(numbers)
-        if len(numbers) < step:
-            break
-        if looked >= MOST:
-            return EntryPage(entries=tuple(found), next=before)
-    return EntryPage(entries=tuple(found))
+        if before is None:
+            return EntryPage(entries=tuple(found))
+    return EntryPage(entries=tuple(found), next=EntryId(before or 0))
 
 
-def _portions(connection: sa.Connection, query: EntryQuery, step: int) -> Iterator[list[int]]:
-    """The numbers that an index gives in order, so many at once."""
+def _steps(first: int) -> Iterator[int]:
+    """How many to look at with one statement after the other."""
+    step, left = min(first, MOST), MOST
+    while left > 0:
+        yield step
+        left -= step
+        step = min(LARGE, left)
+
+
+def _portion(
+    connection: sa.Connection,
+    query: EntryQuery,
+    filters: Sequence[sa.ColumnElement[bool]],
+    before: int | None,
+    step: int,
+) -> tuple[list[int], int | None]:
+    """Of the next entries, ``step`` of them at least unless they end, the numbers of those that pass the filters,
+    newest first; and the number down to which they were looked at, None if that was to the end."""
     # One question for each state, since each walks its own part of the index in order and stops at the limit.
     states = sorted({False, query.dismissed})
     walks = [Walk(connection, query.outcome, dismissed=state, mailbox=query.mailbox) for state in states]
-    before: int | None = query.before
-    while True:
-        parts = [connection.scalars(walk.newest(before).limit(step)).all() for walk in walks]
-        numbers = list(islice(merge(*parts, reverse=True), step))
-        if not numbers:
-            return
-        yield numbers
-        before = numbers[-1]
+    parts = [_part(connection, walk.newest(before).limit(step), filters, step) for walk in walks]
+    down_to = max((end for _, end in parts if end is not None), default=None)
+    numbers = merge(*(passing for passing, _ in parts), reverse=True)
+    return [number for number in numbers if down_to is None or number >= down_to], down_to
 
 
-def _suitable(
-    connection: sa.Connection, numbers: Sequence[int], filters: Sequence[sa.ColumnElement[bool]]
-) -> Sequence[int]:
-    """Those of these that pass the filters, in the same order.
-
-    They are named one by one: a database that is given a range instead may take it for a reason to read everything.
-    """
-    passing = sa.select(entry.c.id).where(entry.c.id.in_(numbers), *filters).order_by(entry.c.id.desc())
-    return connection.scalars(passing).all()
+def _part(
+    connection: sa.Connection, walk: sa.Select[int], filters: Sequence[sa.ColumnElement[bool]], step: int
+) -> tuple[Sequence[int], int | None]:
+    """Of the entries of one walk those that pass, and the last of all; None if the walk ends before ``step``."""
+    if not filters:
+        numbers = connection.scalars(walk).all()
+        return numbers, numbers[-1] if len(numbers) == step else None
+    # Whether one passes is asked of each, and is no condition: for that a database may leave the index, and read all.
+    passes = sa.case((sa.and_(*filters), 1), else_=0).label("passes")
+    looked_at = walk.add_columns(passes).cte("looked_at")
+    last = sa.select(sa.func.min(looked_at.c.id)).scalar_subquery()
+    number = sa.select(sa.func.count()).select_from(looked_at).scalar_subquery()
+    told = (
+        sa.select(looked_at.c.id, looked_at.c.passes, number)
+        .where(sa.or_(looked_at.c.passes == 1, looked_at.c.id == last))
+        .order_by(looked_at.c.id.desc())
+    )
+    rows = connection.execute(told).all()
+    is_full = bool(rows) and rows[-1][2] == step
+    return [number for number, passing, _ in rows if passing], rows[-1][0] if is_full else None
 
 
 def _filters(query: EntryQuery) -> list[sa.ColumnElement[bool]]:

@@ -8,6 +8,7 @@ artifact, with ``position`` NULL, so that no other mail is ever given a name und
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +31,30 @@ metadata = sa.MetaData(
 )
 
 _json = sa.JSON(none_as_null=True)
+
+
+class _Object(sa.TypeDecorator[dict[str, Any]]):
+    """An object in JSON.  Whatever else somebody has written into the database is read as an empty one.
+
+    Such a mailbox lacks everything, and is told so; the others are read as ever (law 9).
+    """
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], dict[str, Any]]:
+        decoded = super().result_processor(dialect, coltype) or (lambda value: value)
+
+        def read(value: Any) -> dict[str, Any]:
+            try:
+                found = decoded(value)
+            except (TypeError, ValueError):
+                return {}
+            return found if isinstance(found, dict) else {}
+
+        return read
+
+
 _number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts by itself there
 
 
@@ -42,8 +67,8 @@ configuration = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     _column("name", sa.Text),
-    _column("document", _json),
-    _column("secrets", _json),
+    _column("document", _Object()),
+    _column("secrets", _Object()),
     _column("version", sa.Integer),
     _column("created", sa.BigInteger),
     _column("changed", sa.BigInteger),

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from maildaemon_core.errors import Trouble
 from maildaemon_core.message import FolderRef
 from maildaemon_core.monitoring import Counts, EntriesRecorded, Event, FolderReport, Remarked
-from maildaemon_core.progress import Entry, EntryId, Happening, Outcome, Stage, advance
+from maildaemon_core.progress import Entry, EntryId, Happening, LetGo, Outcome, Stage, advance
+from maildaemon_core.schedule import LONGEST_WAIT
 from maildaemon_core.store_port import FolderState, Lease
 
 ALL_STAGES = frozenset(Stage)
@@ -33,9 +34,17 @@ class Book:
         self._troubles: dict[FolderRef, Trouble] = {}
 
     def open_balance(self) -> None:
-        """Notes what is open before anything is done."""
+        """Notes what is open before anything is done; what a wrong clock would let wait is due."""
+        now = self.now()
+        late: list[Entry] = []
         for entry in self.due(ALL_STAGES, THE_END):
             self._note((entry,))
+            if _is_of_another_clock(entry, now):
+                late.append(entry)
+                if len(late) == PAGE:
+                    self._let_go(late)
+                    late = []
+        self._let_go(late)
 
     def due(self, stages: Iterable[Stage], until: datetime | None = None) -> Iterable[Entry]:
         """The entries that are due, each once, read a page at a time while the sweep goes on."""
@@ -87,6 +96,9 @@ class Book:
             for folder in sorted({*outcomes, *self._older, *self._troubles})
         )
 
+    def _let_go(self, entries: Sequence[Entry]) -> None:
+        self.record([self.after(entry, LetGo()) for entry in entries])
+
     def _told(self, entries: Sequence[Entry]) -> None:
         self._note(entries)
         if decided := tuple(entry for entry in entries if not entry.in_hand):
@@ -96,3 +108,13 @@ class Book:
         for entry in entries:
             if entry.id is not None:
                 self._seen[entry.id] = (entry.ref.folder, entry.outcome)
+
+
+def _is_of_another_clock(entry: Entry, now: datetime) -> bool:
+    """Whether it is due later than anything could be that was written down under the clock as it is now.
+
+    A machine that came up with a clock far ahead, which was set right since, has said when it is due.
+    """
+    if entry.in_hand or entry.due_at is None or entry.due_at <= now:
+        return False
+    return not entry.attempts or entry.due_at > now + 2 * LONGEST_WAIT

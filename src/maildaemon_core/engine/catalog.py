@@ -7,7 +7,7 @@ is, others decide.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -30,8 +30,9 @@ from maildaemon_core.errors import (
     Trouble,
 )
 from maildaemon_core.message import MailboxId
-from maildaemon_core.options import MailboxOptions, Secret
+from maildaemon_core.options import MailArchiving, MailboxOptions, Secret
 from maildaemon_core.ports import SecretStore
+from maildaemon_core.rivalry import MOST_BRACKETS, is_costly
 from maildaemon_core.store_port import Configuration, Store
 
 REFERENCE: Final = "ref:"
@@ -42,6 +43,9 @@ FROM_FILE: Final = "configuration file"
 
 TRIES = 20
 """So often a change is begun anew when others change the same configuration meanwhile."""
+
+MOST_UNKNOWN: Final = 20
+"""So many destinations that ``mailArchiving`` names and that are not there are told one by one."""
 
 _TWINS = {"tls": "useSsl", "useSsl": "tls"}
 """Each says what the other does, and a document that was written down says both."""
@@ -260,7 +264,7 @@ class Catalog:
         options, faults = codec.read_what_can_be(MailboxOptions, document)
         found = [*changed, *carried.problems, *unopened, *faults]
         if options is not None:
-            more = [*self._problems(options), *self._refusals(options, document)]
+            more = [*_too_much(options)] or [*self._problems(options), *self._refusals(options, document)]
             if faults:  # what seems to be missing or contradictory may be what could not be read
                 more = [one for one in more if codec.has(document, one.path) and not _is_within(one.path, faults)]
             found += more
@@ -430,6 +434,22 @@ class Catalog:
         return secrets, Rotation(
             mailboxes=1, resealed=resealed, current=current, references=references, unopened=tuple(unopened)
         )
+
+
+def _too_much(options: MailboxOptions) -> Iterator[Problem]:
+    """What would cost far more than it says: globs of folders that keep a sweep from ending, and very many names of
+    destinations that are not there, of each of which all that are there would be told."""
+    there = {each.name for each in options.destinations}
+    unknown = [name for name in (options.mail_archiving or MailArchiving()).destinations or () if name not in there]
+    if len(unknown) > MOST_UNKNOWN:
+        message = f"names {len(unknown)} destinations that are not among the destinations; correct these"
+        yield Problem(path="$.mailArchiving.destinations", message=message)
+    for name, texts in (("folders", options.folders), ("excludeFolders", options.exclude_folders)):
+        for at, text in enumerate(texts):
+            if is_costly(text):
+                yield Problem(
+                    path=f"$.{name}[{at}]", message=f"has more than {MOST_BRACKETS} of [; write a shorter glob"
+                )
 
 
 def _new_id() -> MailboxId:

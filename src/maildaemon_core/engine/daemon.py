@@ -122,11 +122,7 @@ class MailDaemon:
         monitors: Sequence[Monitor] = (),
         spool: Path | None = None,
     ) -> MailDaemon:
-        """With the store at ``url`` (``sqlite:///mail.db``); ``store_options`` are the settings of its kind.
-
-        ``make``: whether one that is not there is made.  Raises ``UnknownKind``, ``InvalidOptions`` or what opening the
-        store raises.
-        """
+        """With the store at ``url`` (``sqlite:///mail.db``); the rest is as for ``open_store`` and ``MailDaemon``."""
         return cls(
             open_store(url, store_options, make=make, stores=stores, read_secret=read_secret),
             sources=sources,
@@ -239,10 +235,8 @@ class MailDaemon:
         ``trusted``: whether they may reach what this process can reach, as adopted ones may; else what mailboxes of a
         catalog may.  Unless it is said, they may if this mailbox was adopted.
         """
-        member = self._roster.member(mailbox)
-        if trusted is None:
-            trusted = member is not None and member.trusted
-        opener = self._opener if trusted else self._limited
+        usual = self._sweeping.opener_of(self._roster.member(mailbox))
+        opener = usual if trusted is None else self._opener if trusted else self._limited
         with opener.context():
             return Validation(opener, self.store, self._clock).run(mailbox, options)
 
@@ -250,7 +244,8 @@ class MailDaemon:
         """The mailbox was made, changed or removed in the store: that takes effect at once.
 
         A sweep that goes on ends its batch, and the mailbox is due with its options as they are now, or is not swept
-        any more.  No sweep begins after this with options that are older.  Never raises.
+        any more.  No sweep begins after this with options that are older, and one that goes on asks nothing more of the
+        mail server than to tidy what it is tidying, one batch at most.  Never raises.
         """
         self._watching.refreshed(mailbox)
 
@@ -376,8 +371,8 @@ class MailDaemon:
 
         Raises ``LeaseLost`` if the mailbox is being worked on.
         """
-        query = EntryQuery(outcome=Outcome.FAILED)
-        return self._retrying.all_of(mailbox, query, unconfirmed=unconfirmed, seconds=PATIENCE)
+        every = EntryQuery(outcome=Outcome.FAILED)
+        return self._retrying.all_of(mailbox, every, unconfirmed=unconfirmed, seconds=PATIENCE)
 
 
 def open_store(

@@ -142,7 +142,11 @@ class Opener:
         path = local_path(written, is_local_kind=kind.facts.needs_path)
         if path is None or (placing is placed and path != written):  # a URL is full, and its kind says what it takes
             return options
-        return attrs.evolve(options, **{name: placing(path, self.confinement.roots)})
+        whole = placing(path, self.confinement.roots)
+        try:
+            return attrs.evolve(options, **{name: whole})
+        except ValueError as error:  # what is escaped in a URL is judged only now
+            raise OutOfBounds(f"this path is not taken: {error}", remedy="name another") from None
 
     def _settings(self, kind: SourceKind | DestinationKind, options: Options, placing: Placing) -> Any:
         """The kind's own settings with the full paths of the files that they name."""

@@ -139,6 +139,13 @@ class Roster:
                 raise UnknownMailbox(f"there is no mailbox {mailbox}", remedy="look the id up in the list of mailboxes")
             return after, configuration
 
+    def is_as_kept(self, member: Member) -> bool:
+        """Whether the store still says what was taken on.  Raises ``StoreUnavailable``."""
+        if member.trusted or self.catalog is None:
+            return True
+        configuration = self._store.configuration(member.mailbox)
+        return configuration is not None and member.stamp == _stamp(configuration)
+
     def differing(self) -> Sequence[MailboxId]:
         """Those of which the store says something else than what was taken on: new, changed, or gone.
 

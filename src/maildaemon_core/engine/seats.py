@@ -209,7 +209,10 @@ class Seats:
         for seat in self._seats.values():
             seat.watch = when_put_back(seat.watch, by)
             seat.since = min(seat.since, now)
+            seat.asked_at = seat.asked_at and min(seat.asked_at, now)
             seat.halted_until = None
+            if seat.run is not None:
+                seat.run.heard = min(seat.run.heard, now)
 
     def watched(self, member: Member, now: datetime) -> Watched:
         """How a mailbox fares."""

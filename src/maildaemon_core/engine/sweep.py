@@ -6,7 +6,7 @@ The source is used by one thread, which fetches the next batch while this one is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from datetime import datetime
@@ -30,9 +30,9 @@ from maildaemon_core.errors import (
 from maildaemon_core.message import Content, Cursor, FolderRef, MessageRef
 from maildaemon_core.mime import read_message
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepStarted, SweepState
-from maildaemon_core.options import MailboxOptions
+from maildaemon_core.options import Aftercare, MailboxOptions
 from maildaemon_core.plan import Nothing, Store, plan_message, too_large
-from maildaemon_core.ports import Fetched, MailSource, Page, Unfetched, Vanished
+from maildaemon_core.ports import Fetched, Known, MailSource, Page, Settled, Unfetched, Vanished
 from maildaemon_core.progress import Dismissed, Entry, GaveUp, Gone, LeftInHand, LetGo, Stage, Taken, Withheld
 from maildaemon_core.schedule import MAX_ATTEMPTS, after_failure
 from maildaemon_core.store_port import Lease
@@ -94,7 +94,8 @@ class Sweep:
     """A sweep of the mailbox whose lease this is.
 
     ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.  When
-    ``stopping`` says so, the batch that is being stored is finished, and no other one begun, nor another page listed.
+    ``stopping`` says so, the batch that is being stored is finished, and no other one begun, nor another page listed,
+    nor anything more done on the server.
     """
 
     def __init__(
@@ -185,11 +186,12 @@ class Sweep:
             return ahead.list_since(folder, cursor, limit)
 
         Discovery(self._book, self._options, lambda: self._lane.submit(source.folders).result(), list_since).run()
-        tidying = Tidying(
-            self._book,
-            self._options,
-            lambda mails, care: self._lane.submit(source.settle, mails, care).result(),
-        )
+
+        def settle(mails: Sequence[Known], care: Aftercare) -> Mapping[MessageRef, Settled | Trouble]:
+            self._heed()  # perhaps it is stopped because mail is not to be deleted any more
+            return self._lane.submit(source.settle, mails, care).result()
+
+        tidying = Tidying(self._book, self._options, settle)
         self._work_off(source, tidying)
         tidying.leftovers(self._bounds.mails)
 
@@ -221,6 +223,7 @@ class Sweep:
                 if batch.alone and ahead is not None:
                     self._store(tidying, *ahead)
                     ahead = None
+                    self._heed()
                 taken = attrs.evolve(batch, entries=[self._take(entry) for entry in batch.entries])
                 self._book.record(taken.entries)
                 before, ahead = ahead, (taken, self._lane.submit(_fetch, source, taken.entries))
@@ -230,6 +233,7 @@ class Sweep:
                     self._store(tidying, *ahead)
                     ahead = None
             if ahead is not None:
+                self._heed()
                 self._store(tidying, *ahead)
         except Exception:
             # What was fetched ahead is put back untouched, as long as the ledger still takes it.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Final
 
 import attrs
 
@@ -19,12 +21,15 @@ from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets, internal_trouble
 from maildaemon_core.errors import LeaseLost, MaildaemonError, StoreUnavailable, Trouble
 from maildaemon_core.message import MailboxId
-from maildaemon_core.monitoring import Event, SweepReport, SweepState
+from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions
 from maildaemon_core.progress import Outcome
 from maildaemon_core.store_port import Configuration, Lease, Store
 
 logger = logging.getLogger(__name__)
+
+BY_CHANCE: Final = 4
+"""The version of a UUID in which nothing but chance is (RFC 9562 §5.4)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +101,11 @@ class Sweeping:
             return self._not_swept(lease.mailbox, SweepState.LOST, error.trouble())
         if not through or stopping():  # the options may be older than what it was stopped for
             return self._not_swept(lease.mailbox, SweepState.PAUSED, STOPPED)
-        return self._sweep(lease, options, self.opener_of(member), _nonce(configuration), stopping)
+
+        def outdated() -> bool:
+            return stopping() or not self.roster.is_as_kept(member)  # another process may have changed it
+
+        return self._sweep(lease, options, self.opener_of(member), _nonce(configuration), outdated)
 
     def _sweep(
         self, lease: Lease, options: MailboxOptions, opener: Opener, nonce: str, stopping: Callable[[], bool]
@@ -134,8 +143,12 @@ class Sweeping:
             _close(opened, opener)
 
     def _not_swept(self, mailbox: MailboxId, state: SweepState, trouble: Trouble) -> SweepReport:
+        """The report of a sweep that did not get so far as to tell of itself."""
         now = self.clock()
-        return SweepReport(mailbox=mailbox, state=state, started=now, ended=now, trouble=trouble)
+        report = SweepReport(mailbox=mailbox, state=state, started=now, ended=now, trouble=trouble)
+        if state is not SweepState.BUSY:  # whoever works on it tells of it
+            self.tell(SweepEnded(report=report))
+        return report
 
 
 def _close(opened: Sequence[Target], opener: Opener) -> None:
@@ -150,6 +163,17 @@ def _close(opened: Sequence[Target], opener: Opener) -> None:
 
 
 def _nonce(configuration: Configuration) -> str:
-    """The same for as long as this store knows the mailbox, and no other store's."""
-    created = configuration.created.isoformat() if configuration.created else ""
+    """The same for as long as this store knows the mailbox, and no other store's.
+
+    An id that was chosen by chance is no other store's anyway.  One that was made from a name may be; then the time at
+    which the configuration was made tells them apart, though it changes when a removed one is made again.
+    """
+    created = configuration.created.isoformat() if configuration.created and not _by_chance(configuration.id) else ""
     return hashlib.sha256(f"{configuration.id} {created}".encode()).hexdigest()[:8]
+
+
+def _by_chance(mailbox: MailboxId) -> bool:
+    try:
+        return uuid.UUID(mailbox).version == BY_CHANCE
+    except ValueError:
+        return False

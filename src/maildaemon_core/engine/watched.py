@@ -46,14 +46,15 @@ class Watched:
 def is_stuck(watched: Watched, now: datetime) -> bool:
     """Whether a person should look after it: it makes no progress though it should.
 
-    While a sweep runs only its silence counts, since the first one of a large mailbox takes its time; else no sweep has
-    gone through for three intervals, and ten minutes at least.
+    No sweep has gone through for three intervals, and ten minutes at least.  While one runs, and the last one did not
+    fail, only its silence counts, since the first one of a large mailbox takes its time.
     """
     if not watched.active:
         return False
-    if watched.running_since is not None:
-        return now - (watched.heard or watched.running_since) > LONGEST_SILENCE
-    return now - watched.since > max(3 * watched.interval, PATIENCE)
+    late = now - watched.since > max(3 * watched.interval, PATIENCE)
+    if watched.running_since is None:
+        return late
+    return now - (watched.heard or watched.running_since) > LONGEST_SILENCE or (late and watched.failures > 0)
 
 
 def is_dead(last_tick: datetime | None, now: datetime) -> bool:

@@ -103,7 +103,8 @@ class Watching:
         """Whether everything has ended within so many seconds.  Who still waits for a sweep is told that it was cut."""
         with self._changed:
             over = self._changed.wait_for(lambda: not self._looking and not self._seats.runs(), deadline)
-            cut = self._seats.all_cut()
+            # Who waited for a sweep that was cut short in the very moment of stopping waits for one that never begins.
+            cut = [*self._seats.all_cut(), *self._seats.all_waiting()]
         _fail(cut, _stopped())
         if over and self._loop is not None:
             self._loop.join(deadline)
@@ -304,8 +305,7 @@ class Watching:
         try:
             with trusted():
                 for mailbox in self._roster.differing():
-                    with suppress(UnknownMailbox):  # removed in this moment
-                        take_up(mailbox)
+                    self._take_up(take_up, mailbox)
         except StoreUnavailable as error:
             works = False
             logger.warning("the store cannot be used: %s", error)
@@ -319,6 +319,16 @@ class Watching:
                 self._paused_until = None
             else:
                 self._pause(now)
+
+    def _take_up(self, take_up: Callable[[MailboxId], object], mailbox: MailboxId) -> None:
+        try:
+            take_up(mailbox)
+        except UnknownMailbox:  # removed in this moment
+            pass
+        except StoreUnavailable:
+            raise
+        except Exception:  # the others are taken up all the same (law 9)
+            logger.exception("what has become of mailbox %s could not be taken up", mailbox)
 
     # ---------------------------------------------------------------------------------------------------- parts
 

@@ -25,8 +25,9 @@ from maildaemon_http.api.metrics import Measured, Metrics, get_metrics
 from maildaemon_http.api.monitoring import Monitoring
 from maildaemon_http.api.page import OPEN_PATHS, installed_swagger, page_handlers
 from maildaemon_http.api.problems import MEDIA_TYPE, Refused, refusal
-from maildaemon_http.api.service import Service
+from maildaemon_http.api.service import Service, encoded
 from maildaemon_http.api.settings import ApiSettings
+from maildaemon_http.api.work import Work
 
 
 @get(
@@ -69,9 +70,10 @@ def create_app(
     gate = Gate(
         inner,  # type: ignore[arg-type]  # Litestar's ASGI types are its own
         daemon.store,
-        service.work,
+        Work(settings.limits.request_seconds),  # of its own: whatever requests wait for, a key is looked up
         is_open=without_key(open_paths),
         guesses=settings.limits.guesses,
+        body_seconds=settings.limits.request_seconds,
     )
     return Frame(Measured(gate, metrics))
 
@@ -79,7 +81,7 @@ def create_app(
 def _answered(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     problem = refusal(_of_litestar(error))
     return Response(
-        problem.document(request.scope["state"]["request_id"]),  # the frame has put it there
+        encoded(problem.document(request.scope["state"]["request_id"])),  # the frame has put it there
         status_code=problem.case.status,
         headers=problem.headers,
         media_type=MEDIA_TYPE,

@@ -15,7 +15,15 @@ import attrs
 from maildaemon_core import codec, wire
 from maildaemon_core.errors import InvalidOptions
 from maildaemon_core.message import MailboxId
-from maildaemon_http.api.problems import INVALID_PARAMETER, LIST_TOO_LONG, MALFORMED, UNSUPPORTED, FieldFault, Refused
+from maildaemon_http.api.problems import (
+    INVALID_PARAMETER,
+    LIST_TOO_LONG,
+    MALFORMED,
+    TOO_LARGE,
+    UNSUPPORTED,
+    FieldFault,
+    Refused,
+)
 
 Q = TypeVar("Q")
 
@@ -23,9 +31,21 @@ JSON_TYPES: Final = ("application/json",)
 PATCH_TYPES: Final = ("application/merge-patch+json", "application/json")
 LARGEST_ID = 2**31 - 1
 
+DEEPEST: Final = 2 * wire.DEEPEST
+"""Levels of arrays and objects in a body: more than any of ours has, and fewer than Python's stack."""
+
+LISTS_FULL: Final = 10
+"""A body has at most as many values as so many full lists: what is wrong is told of each, and each costs time."""
+
+MOST_PARAMETERS: Final = 50
+"""Of a query; no operation has a fifth of them."""
+
 
 def document(body: bytes, content_type: str, *, longest: int, types_taken: Sequence[str] = JSON_TYPES) -> Any:
-    """The JSON of a body.  Raises ``Refused`` for what is none, or has a list of more than ``longest`` items."""
+    """The JSON of a body.
+
+    Raises ``Refused`` for what is none, has a list or an object of more than ``longest`` items, or is nested too deep.
+    """
     given = content_type.partition(";")[0].strip().casefold()
     if given and given not in types_taken:
         raise Refused(UNSUPPORTED, f"a body of type {given[:60]!r} is not taken", remedy=f"send {types_taken[0]}")
@@ -34,8 +54,8 @@ def document(body: bytes, content_type: str, *, longest: int, types_taken: Seque
     except (ValueError, RecursionError) as error:
         raise Refused(MALFORMED, _why(error), remedy="send one JSON value (RFC 8259), in UTF-8") from None
     faults = [
-        FieldFault(path=path, message=f"has {number} items; {longest} are taken")
-        for path, number in _lists(made, "$")
+        FieldFault(path=path, message=f"has {number} {what}; {longest} are taken")
+        for path, number, what in _lists(made, most=LISTS_FULL * longest)
         if number > longest
     ]
     if faults:
@@ -52,7 +72,8 @@ def _why(error: Exception) -> str:
             return f"byte {error.start}: not UTF-8"
         case RecursionError():
             return "nested too deep"
-    return str(error)
+    # Python has its own words for a number that is too long for it, and they are none for clients.
+    return "a number has too many digits" if "digits" in str(error) else str(error)
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -66,16 +87,37 @@ def _constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _lists(value: Any, at: str) -> Sequence[tuple[str, int]]:
-    if isinstance(value, dict):
-        return [one for key, inner in value.items() for one in _lists(inner, at + wire.step(key))]
-    if isinstance(value, list):
-        return [(at, len(value)), *(one for n, inner in enumerate(value) for one in _lists(inner, f"{at}[{n}]"))]
-    return []
+def _lists(document: Any, *, most: int) -> Sequence[tuple[str, int, str]]:
+    """Where the lists and objects of a document are, how many items each has, and what these are.
+
+    Raises ``Refused`` if it has more than ``most`` values, or is nested too deep.
+    """
+    found: list[tuple[str, int, str]] = []
+    level, values = [("$", document)], 0
+    for _ in range(DEEPEST + 1):
+        values += len(level)
+        if values > most:
+            fault = FieldFault(path="$", message=f"has more than {most} values; {most} are taken")
+            raise Refused(TOO_LARGE, "the body has more in it than this service takes", errors=[fault])
+        below: list[tuple[str, Any]] = []
+        for at, value in level:
+            if isinstance(value, dict):
+                found.append((at, len(value), "properties"))
+                below += ((at + wire.step(key), inner) for key, inner in value.items())
+            elif isinstance(value, list):
+                found.append((at, len(value), "items"))
+                below += ((f"{at}[{number}]", inner) for number, inner in enumerate(value))
+        if not below:
+            return found
+        level = below
+    raise Refused(MALFORMED, _why(RecursionError()), remedy=f"nest up to {DEEPEST} arrays and objects")
 
 
 def query(cls: type[Q], given: Collection[tuple[str, str]]) -> Q:
     """The parameters of a query as a value of an attrs class.  Raises ``Refused`` with all that is wrong with them."""
+    if len(given) > MOST_PARAMETERS:
+        fault = FieldFault(path="?", message=f"has {len(given)} parameters; {MOST_PARAMETERS} are taken")
+        raise Refused(INVALID_PARAMETER, "the query is too long", remedy="make it shorter", errors=[fault])
     hints, names = get_type_hints(cls), codec.wire_names(cls)  # type: ignore[arg-type]  # only attrs classes are given
     types_of = {names[each.name]: _plain(hints[each.name]) for each in attrs.fields(cls) if each.init}  # type: ignore[arg-type]
     made: dict[str, Any] = {}

@@ -21,7 +21,8 @@ class Described:
 
     ``scope``: what a key needs; None: any good key, or none if it is ``public``.  ``body`` and ``query`` are attrs
     classes; ``examples`` of bodies that work, by name; ``refusals`` beyond those that every operation has.
-    ``answers``: the documents by status: a class, a list of one for a plain array, a tuple of media types for what is no document.
+    ``answers``: the documents by status: a class, a list of one for a plain array, a tuple of media types for what is
+    no document.
     """
 
     scope: Scope | None

@@ -26,6 +26,9 @@ VERSION = "1.2"
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is being answered, for everything that is logged meanwhile."""
 
+LONGEST_PATH = 300
+"""Characters of a path that are logged: none of ours has half of them, and anybody can send long ones."""
+
 _GIVEN = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}")
 _ALWAYS = (
     (b"x-api-version", VERSION.encode()),
@@ -71,14 +74,15 @@ class Frame:
             await answer_problem(framed, refusal(error), request_id)
         finally:
             key = scope["state"].get("key")
+            path = _shortened(without_secret(scope["path"]))
             logger.info(
                 "%s %s %s",
                 scope["method"],
-                without_secret(scope["path"]),  # without the query: people put anything there
+                path,  # without the query: people put anything there
                 status,
                 extra={
                     "method": scope["method"],
-                    "path": without_secret(scope["path"]),
+                    "path": path,
                     "status": status,
                     "milliseconds": round(1000 * (time.perf_counter() - began), 1),
                     "key": key.name if key else "",
@@ -86,6 +90,10 @@ class Frame:
                 },
             )
             REQUEST_ID.reset(token)
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}… ({len(path)} characters)"
 
 
 async def answer_problem(send: Send, problem: Refused, request_id: str) -> None:

@@ -11,19 +11,15 @@ from litestar import Controller, Request, Response, get
 from maildaemon_core import codec
 from maildaemon_core.access import Scope
 from maildaemon_core.errors import MaildaemonError
-from maildaemon_core.message import MailboxId
 from maildaemon_http.api import asking, problems
 from maildaemon_http.api.describing import described
 from maildaemon_http.api.metrics import Metrics
 from maildaemon_http.api.problems import Refused
 from maildaemon_http.api.service import Answer, Service, service_of
-from maildaemon_http.findings import HealthFinding, findings_of
+from maildaemon_http.findings import NOBODY, HealthFinding, findings_of, of_store
 
 STORE_SECONDS = 5.0
 """The store answers the smallest question within this time, or it is as good as away."""
-
-NOBODY = MailboxId("00000000-0000-0000-0000-000000000000")
-"""No mailbox has this id (RFC 9562 §5.9)."""
 
 Asked = Request[Any, Any, Any]
 
@@ -83,15 +79,12 @@ async def _of_store(service: Service) -> list[HealthFinding]:
     try:
         await service.work.run(service.daemon.store.configuration, NOBODY, seconds=STORE_SECONDS)
     except MaildaemonError as error:
-        message, remedy = error.message, error.remedy
+        return [of_store(error.message, error.remedy)]
     except Refused as error:
         if error.case is not problems.TIMED_OUT:
             raise
-        message, remedy = f"it gave no answer within {STORE_SECONDS:g} s", ""
-    else:
-        return []
-    remedy = remedy or "see whether the database runs and has room; the service goes on by itself when it answers again"
-    return [HealthFinding(concerns="service", subject="store", message=message, remedy=remedy)]
+        return [of_store(f"it gave no answer within {STORE_SECONDS:g} s")]
+    return []
 
 
 def _findings(service: Service, metrics: Metrics, query: ReadyQuery) -> list[HealthFinding]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -14,9 +15,12 @@ from litestar.params import FromPath, RawBody
 from maildaemon_core import codec
 from maildaemon_core.access import Scope
 from maildaemon_core.engine.catalog import Kept, Unusable
+from maildaemon_core.errors import StaleVersion
 from maildaemon_core.message import MailboxId
-from maildaemon_core.options import MailboxOptions, Within
+from maildaemon_core.monitoring import SweepReport as Report
+from maildaemon_core.options import MASK, MailboxOptions, Within
 from maildaemon_core.progress import Outcome
+from maildaemon_core.secret_places import changed_at, hidden_texts
 from maildaemon_core.store_port import Configuration
 from maildaemon_http.api import asking, examples, problems
 from maildaemon_http.api.describing import described
@@ -104,7 +108,7 @@ class RemovalQuery:
 
 @attrs.frozen(kw_only=True)
 class SweepQuery:
-    """``wait``: how many seconds the answer may wait for the end of the sweep."""
+    """``wait``: how many seconds the answer may wait for the end of the sweep; it does not if many others do."""
 
     wait: int | None = attrs.field(default=None, validator=Within(0, 3600))
 
@@ -255,24 +259,27 @@ class Mailboxes(Controller):
         status_code=200,
         summary="validate the connection to the email and destination server",
         **described(
-            Scope.MAILBOXES_READ,
+            Scope.MAILBOXES_WRITE,
             refusals=(*_ONE, problems.TOO_MANY_VALIDATIONS, of_error("Sealed"), of_error("InvalidOptions")),
             headers=("Idempotency-Key",),
             answers={200: [ValidationFinding]},
         ),
     )
     async def validate_mailbox(self, request: Asked, uuid: FromPath[str], body: RawBody) -> Response[Any]:
-        """Answers what works and what does not, each with a remedy, and leaves nothing behind."""
+        """Answers what works and what does not, each with a remedy, and leaves nothing behind.
+
+        It logs in and stores a trial file, which is more than looking at a configuration: so it needs the other scope.
+        """
         service, mailbox = service_of(request), asking.mailbox_id(uuid)
 
         def act() -> Answer[ValidationFinding]:
             adopted = service.daemon.mailboxes().get(mailbox)
             if adopted is not None and _is_from_file(service, mailbox):
-                return _validated(service, mailbox, adopted)
+                return _validated(service, mailbox, adopted, trusted=True)
             found = service.catalog.get(mailbox)
             if isinstance(found, Unusable):
                 raise _unusable(found)
-            return _validated(service, mailbox, found.options)
+            return _validated(service, mailbox, found.options, trusted=False)
 
         return await _bounded(request, body, act)
 
@@ -295,7 +302,7 @@ class Mailboxes(Controller):
 
         def act() -> Answer[ValidationFinding]:
             options = service.catalog.checked(_document(service, request, body))
-            return _validated(service, MailboxId(str(uuid4())), options)
+            return _validated(service, MailboxId(str(uuid4())), options, trusted=False)
 
         return await _bounded(request, body, act)
 
@@ -326,9 +333,8 @@ class Mailboxes(Controller):
             wanted = codec.read(SweepOptions, document)
             again = frozenset({Outcome(wanted.again)} if wanted.again else ())
             future = service.daemon.sweep_soon(mailbox, again=again)
-            try:
-                report = future.result(timeout=wait)
-            except TimeoutError:
+            report = _awaited(service, future, wait)
+            if report is None:
                 return Answer(document={"state": "queued", "report": None}, status=202)
             return Answer(document={"state": "ended", "report": report_document(report)})
 
@@ -352,11 +358,28 @@ def _created(
 ) -> Answer[MailboxConfiguration]:
     """Makes the mailbox; ``again``: unless it was made before the request was broken off."""
     there = service.daemon.store.configuration(chosen) if again else None
-    kept = service.catalog.get(chosen) if there else service.catalog.create(wanted, by=by, mailbox=chosen)
+    try:
+        kept = service.catalog.get(chosen) if there else service.catalog.create(wanted, by=by, mailbox=chosen)
+    except StaleVersion:
+        if not again:
+            raise
+        kept = service.catalog.get(chosen)  # who was thought to be broken off has made it in this moment
     service.daemon.refreshed(kept.configuration.id)
     made = _shown(service, kept)
     location = f"/mailboxes/{kept.configuration.id}"
     return attrs.evolve(made, status=201, headers={**made.headers, "Location": location})
+
+
+def _awaited(service: Service, future: Future[Report], wait: float) -> Report | None:
+    """What the sweep did if it ends within so many seconds; not waited for if too many others are."""
+    waits = wait > 0 and not future.done() and service.waiters.acquire(blocking=False)
+    try:
+        return future.result(timeout=wait if waits else 0.0)
+    except TimeoutError:
+        return None
+    finally:
+        if waits:
+            service.waiters.release()
 
 
 async def _write(
@@ -399,8 +422,10 @@ async def _bounded(request: Asked, body: bytes, act: Callable[[], Answer[Validat
     )
 
 
-def _validated(service: Service, mailbox: MailboxId, options: MailboxOptions) -> Answer[ValidationFinding]:
-    return Answer(document=findings_document(service.daemon.validate(mailbox, options)))
+def _validated(
+    service: Service, mailbox: MailboxId, options: MailboxOptions, *, trusted: bool
+) -> Answer[ValidationFinding]:
+    return Answer(document=findings_document(service.daemon.validate(mailbox, options, trusted=trusted)))
 
 
 def _listed(service: Service, query: ListQuery) -> Answer[Page[MailboxConfiguration]]:
@@ -432,7 +457,7 @@ def _shown(service: Service, found: Kept | Unusable) -> Answer[MailboxConfigurat
 def _document_of(service: Service, configuration: Configuration) -> Json:
     return {
         **codec.write(MailboxOptions()),
-        **configuration.document,
+        **_as_written(configuration.document),
         "uuid": configuration.id,
         "version": configuration.version,
         "created": codec.write(configuration.created),
@@ -444,6 +469,17 @@ def _document_of(service: Service, configuration: Configuration) -> Json:
         "warnings": [],
         "trouble": None,
     }
+
+
+def _as_written(document: Mapping[str, Any]) -> Json:
+    """A stored document with the properties that there are and every secret masked, whoever wrote it: another release,
+    or somebody by hand."""
+    known = codec.wire_names(MailboxOptions).values()
+    shown = {name: value for name, value in document.items() if name in known}
+    for path, text in list(hidden_texts(shown)):
+        if text not in {MASK, ""}:
+            shown = changed_at(shown, path, MASK)
+    return shown
 
 
 def _is_from_file(service: Service, mailbox: MailboxId) -> bool:

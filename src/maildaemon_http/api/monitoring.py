@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from maildaemon_core.message import FolderRef, MailboxId
 from maildaemon_core.monitoring import EntryQuery
 from maildaemon_core.options import Within
 from maildaemon_core.progress import EntryId, Outcome
+from maildaemon_core.store_port import Configuration
 from maildaemon_http.api import asking, problems
 from maildaemon_http.api.describing import described
 from maildaemon_http.api.pages import Page, page_size, place_of, written
@@ -25,6 +26,9 @@ from maildaemon_http.api.service import Answer, Service, service_of
 from maildaemon_http.documents import FailedEntry, MailboxInfo, SuccessfulEntry, entry_document, info_document
 
 Asked = Request[Any, Any, Any]
+
+AS_DEAR_AS: Final = 10
+"""Asking for one configuration alone takes about as long as reading so many together with others."""
 
 _UUID: Final = {"schema": {"format": "uuid"}}
 
@@ -231,18 +235,25 @@ def _entries(service: Service, query: EntryListQuery, outcome: Outcome) -> Answe
         before=None if before is None else EntryId(int(before)),
     )
     page = service.daemon.entries(asked)
-    addresses = _addresses(service)
+    addresses = _addresses(service, {entry.mailbox for entry in page.entries})
     items = [entry_document(entry, addresses.get(entry.mailbox, "")) for entry in page.entries]
     return Answer(document=written(items, None if page.next is None else str(page.next)))
 
 
-def _addresses(service: Service) -> Mapping[MailboxId, str]:
-    """Those of the mailboxes that are there, and of those that were removed and not forgotten."""
+def _addresses(service: Service, wanted: Set[MailboxId]) -> Mapping[MailboxId, str]:
+    """Those of mailboxes that are there, and of such as were removed and not forgotten."""
     store = service.daemon.store
-    return {
-        one.id: one.document.get("mailbox") or one.document.get("username") or one.name
-        for one in [*store.former(), *store.configurations()]
-    }
+    apart = len(wanted) * AS_DEAR_AS < len(service.daemon.mailboxes())
+    there = map(store.configuration, wanted) if apart else store.configurations()
+    found = {one.id: _address(one) for one in there if one is not None}
+    if not wanted <= found.keys():
+        found = {one.id: _address(one) for one in store.former()} | found
+    return found
+
+
+def _address(configuration: Configuration) -> str:
+    document = configuration.document
+    return document.get("mailbox") or document.get("username") or configuration.name
 
 
 def _infos(service: Service, query: InfoQuery) -> Answer[Page[MailboxInfo]]:

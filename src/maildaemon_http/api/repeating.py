@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from litestar import Request
 
+from maildaemon_core.errors import MaildaemonError, StoreUnavailable
 from maildaemon_core.message import MailboxId
 from maildaemon_core.store_port import Repeat, Repeats
 from maildaemon_http.api.gate import shown_key
@@ -73,8 +74,11 @@ def once(
             )
     try:
         answer = act((first or asked).mailbox, first is not None)
-    except Exception:
-        store.withdraw(asked.key)  # nothing was done: what is corrected may be sent with the same key
+    except (Refused, MaildaemonError) as error:
+        # Nothing was done: what is corrected may be sent with the same key.  Unless the store went away, which may have
+        # done it, or whoever began this has not ended.
+        if first is None and not isinstance(error, StoreUnavailable):
+            store.withdraw(asked.key)
         raise
     store.answer(asked.key, {"document": answer.document, "status": answer.status, "headers": dict(answer.headers)})
     return answer

@@ -156,7 +156,9 @@ class MailboxSeries:
             "Failed mails that nobody has dismissed, of the newest 500; state: retried, given up.",
             labels=[*_LABELS, "state"],
         )
-        numbers = Counter((each.mailbox, each.stage is Stage.GIVEN_UP) for each in self.snapshot.failed)
+        # Those without a trouble were in hand when a process was cut or died, and have not failed.
+        troubled = [each for each in self.snapshot.failed if each.trouble is not None]
+        numbers = Counter((each.mailbox, each.stage is Stage.GIVEN_UP) for each in troubled)
         for mailbox in self.names:
             for is_over, state in ((False, "retried"), (True, "given up")):
                 failed.add_metric([*self._labels(mailbox), state], numbers[mailbox, is_over])

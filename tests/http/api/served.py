@@ -14,7 +14,7 @@ import uvicorn
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """The URL of the application, without a slash at its end, for as long as it is served."""
-    with socket.socket() as listening:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(128)
         port: int = listening.getsockname()[1]

@@ -26,7 +26,7 @@ def test_a_key_is_good_in_either_header_and_a_wrong_one_is_told_nothing(client: 
     key = client.headers.pop("x-api-key")
     assert client.get("/mailboxes", authorization=f"Bearer {key}").status_code == 200
     assert client.get("/mailboxes", authorization=f"bearer {key}").status_code == 200
-    prefix = key[: key.rindex("_")]
+    prefix = key[: len("md_0123456789")]  # there may be more of _ behind it
     texts = set()
     for wrong in (f"{prefix}_{'A' * 43}", "md_0123456789_" + "A" * 43, "x", "md_", key + "x"):
         answer = client.get("/mailboxes", x_api_key=wrong)

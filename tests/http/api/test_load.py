@@ -194,7 +194,7 @@ def quantile(values: Sequence[float], part: float) -> float:
 
 
 def told(seconds: Mapping[str, Sequence[float]], lasting: float) -> None:
-    print(f"\n{CLIENTS} clients without a pause, {lasting:g} s, ms an answer")
+    print(f"\n{CLIENTS} clients without a pause, {lasting:.0f} s, ms an answer")
     print(f"{'':12}{'number':>8}{'median':>8}{'p99':>8}{'most':>8}")
     reads = [one for name in READS for one in seconds.get(name, ())]
     for name, values in [*sorted(seconds.items()), ("all reads", reads)]:
@@ -226,12 +226,14 @@ def test_a_crowd_that_reads_and_writes_while_sweeps_run_meets_no_error_and_loses
             ProcessPoolExecutor(1, mp_context=child) as pool,
             arriving(server, mails, seconds),
         ):
+            began = time.monotonic()
             heard = pool.submit(crowd, url, house.key(), mailboxes, seconds).result(timeout=seconds + 120)
+            lasting = time.monotonic() - began
         by_name: dict[str, list[float]] = defaultdict(list)
         for one in heard:
             for name, values in one.seconds.items():
                 by_name[name] += values
-        told(by_name, seconds)
+        told(by_name, lasting)
         print(sum((one.statuses for one in heard), Counter[int]()))
         assert [each for one in heard for each in one.strange] == []
         counted = sum((one.counted for one in heard), Counter[str]())
@@ -250,7 +252,6 @@ def test_a_crowd_that_reads_and_writes_while_sweeps_run_meets_no_error_and_loses
 # ------------------------------------------------------------------------------------------------------ a long history
 
 FULL, SMALL = 100_000, 1000
-ROUNDS = 21
 MILLISECONDS = 50
 """What a page is to take at most, at the median: printed, not asserted."""
 
@@ -259,11 +260,23 @@ def box(number: int) -> MailboxId:
     return MailboxId(f"00000000-0000-0000-0000-{number:012}")
 
 
-class Archive:
-    """A service with so many entries of a hundred mailboxes, one in ten failed, and somebody who turns its pages."""
+@attrs.frozen(kw_only=True)
+class Timed:
+    """Milliseconds of some rounds.  Proportions are those of the least: what else the machine does only adds to it."""
 
-    def __init__(self, url: str, number: int, folder: Path) -> None:
+    median: float
+    least: float
+
+
+class Archive:
+    """A service with so many entries of a hundred mailboxes, one in ten failed, and somebody who turns its pages.
+
+    ``rounds``: so often each page is asked for.
+    """
+
+    def __init__(self, url: str, number: int, folder: Path, *, rounds: int) -> None:
         self.number = number
+        self.rounds = rounds
         store = SqlStore(url, SqlSettings(synchronous="normal"))
         fill(store, number)
         _furnished(store)
@@ -297,7 +310,7 @@ class Archive:
         met: list[Any] = []
         last, cursor = None, None
         while True:
-            more = {} if cursor is None else {"cursor": cursor}
+            more: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
             page = self.page(path, **{"limit": 40 if self.is_short(path) else 500, **query, **more})
             met += [item.get("id") or item.get("uuid") or item["mailbox"] for item in page["items"]]
             if page["next"] is None:
@@ -308,14 +321,13 @@ class Archive:
     def is_short(self, path: str) -> bool:
         return path not in {"/monitoring/failed", "/monitoring/successful"}
 
-    def milliseconds(self, path: str, **query: Any) -> float:
-        """The median of some rounds."""
+    def timed(self, path: str, query: Mapping[str, Any]) -> Timed:
         taken = []
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             began = time.perf_counter()
             self.page(path, **query)
-            taken.append(time.perf_counter() - began)
-        return statistics.median(taken) * 1000
+            taken.append((time.perf_counter() - began) * 1000)
+        return Timed(median=statistics.median(taken), least=min(taken))
 
 
 def _furnished(store: SqlStore) -> None:
@@ -344,22 +356,27 @@ def _furnished(store: SqlStore) -> None:
 
 PAGES: Sequence[tuple[str, str, dict[str, Any]]] = (
     ("failed", "/monitoring/failed", {}),
-    ("failed, large page", "/monitoring/failed", {"limit": 500}),
+    ("failed, 500 of them", "/monitoring/failed", {"limit": 500}),
     ("failed of a mailbox", "/monitoring/failed", {"mailbox": box(10)}),
     ("failed of an error", "/monitoring/failed", {"error": "SpoolFull"}),
     ("failed of no such error", "/monitoring/failed", {"error": "NoSuchError"}),
     ("successful", "/monitoring/successful", {}),
-    ("successful, large page", "/monitoring/successful", {"limit": 500}),
+    ("successful, 500 of them", "/monitoring/successful", {"limit": 500}),
     ("successful of a mailbox", "/monitoring/successful", {"mailbox": box(1)}),
     ("successful of a large one", "/monitoring/successful", {"mailbox": box(0)}),
     ("successful of a folder", "/monitoring/successful", {"folder": "Sent"}),
-    ("successful of many senders", "/monitoring/successful", {"sender": "@EXAMPLE.COM"}),
+    ("successful of a domain", "/monitoring/successful", {"sender": "@EXAMPLE.COM"}),
     ("successful of a sender", "/monitoring/successful", {"sender": "sender7@"}),
     ("successful of nobody", "/monitoring/successful", {"sender": "nobody@example.org"}),
     ("successful of a subject", "/monitoring/successful", {"subject": "number 77"}),
     ("mailboxes", "/monitoring/mailboxes", {}),
     ("configurations", "/mailboxes", {}),
 )
+
+IN_SEARCH = frozenset(
+    {"failed of no such error", "successful of a sender", "successful of nobody", "successful of a subject"}
+)
+"""Little or nothing is found: a page looks through thousands of entries, of which a short history has not as many."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -380,14 +397,21 @@ def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sequence[st
 def test_a_page_of_a_long_history_takes_no_longer_than_one_of_a_short_one(
     urls: Sequence[str], tmp_path: Path, heavy: bool
 ) -> None:
-    small: dict[str, float] = {}
-    with Archive(urls[0], SMALL, tmp_path).opened() as archive:
+    rounds = 21 if heavy else 2
+    with Archive(urls[0], SMALL, tmp_path, rounds=rounds).opened() as archive:
+        small = {name: archive.timed(path, query) for name, path, query in PAGES}
+    found: dict[str, tuple[Timed, Timed | None]] = {}
+    with Archive(urls[1], FULL if heavy else 5 * SMALL, tmp_path, rounds=rounds).opened() as archive:
+        print(f"\nms a page, median (least){'':8}{SMALL:>9,}{archive.number:>15,} entries{'far down':>8}")
         for name, path, query in PAGES:
-            small[name] = archive.milliseconds(path, **query)
-    with Archive(urls[1], FULL if heavy else 5 * SMALL, tmp_path).opened() as archive:
-        print(f"\nms a page{'':20}{SMALL:>10,}{archive.number:>10,} entries{'far down':>12}")
-        for name, path, query in PAGES:
-            first = archive.milliseconds(path, **query)
-            cursor = archive.far_down(path, query)
-            far = math.nan if cursor is None else archive.milliseconds(path, **query, cursor=cursor)
-            print(f"{name:29}{small[name]:10.1f}{first:10.1f}{far:20.1f}")
+            first, cursor = archive.timed(path, query), archive.far_down(path, query)
+            far = None if cursor is None else archive.timed(path, {**query, "cursor": cursor})
+            found[name] = (first, far)
+            figures = [f"{one.median:7.1f} ({one.least:5.1f})" if one else "" for one in (small[name], first, far)]
+            print(f"{name:27}" + "".join(f"{figure:>16}" for figure in figures))
+    print(f"over {MILLISECONDS} ms:", [name for name, (first, _) in found.items() if first.median > MILLISECONDS])
+    assert found["successful"][1] is not None
+    if heavy:
+        for name, (first, far) in found.items():
+            assert far is None or far.least <= 3 * first.least, name
+            assert name in IN_SEARCH or first.least <= 5 * small[name].least, name
