@@ -293,11 +293,11 @@ def test_no_question_reads_a_whole_table(store: SqlStore, lease: Lease, tmp_path
 def test_a_configuration_that_somebody_has_damaged_is_read_as_empty_and_the_others_as_they_are(
     store: SqlStore, tmp_path: Path, column: str, written: str
 ) -> None:
-    whole = {"document": {"mailbox": "a@our.example"}, "secrets": {"password": "sealed"}}
+    whole: dict[str, Any] = {"document": {"mailbox": "a@our.example"}, "secrets": {"password": "sealed"}}
     for name in ("one", "two"):
         store.save(Configuration(id=MailboxId(name), name=name, **whole))
     with closing(sqlite3.connect(tmp_path / "maildaemon.db")) as other, other:
-        other.execute(f"UPDATE configuration SET {column} = ? WHERE id = 'one'", [written])  # noqa: S608
+        other.execute(f"UPDATE configuration SET {column} = ? WHERE id = 'one'", [written])
     one, two = store.configurations()
     damaged = {**whole, column: {}}
     assert (one.document, one.secrets) == (damaged["document"], damaged["secrets"])
