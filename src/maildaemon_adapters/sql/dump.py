@@ -247,7 +247,7 @@ def _fill(connection: sa.Connection, table: sa.Table, reading: _Reading) -> int:
     names = _names(table)
     if reading.value() != {"table": table.name, "columns": names}:
         raise _damaged(f"the table {table.name!r} is missing, or has other columns")
-    documents = [number for number, column in enumerate(_columns(table)) if isinstance(column.type, sa.JSON)]
+    documents = [number for number, column in enumerate(_columns(table)) if tables.is_document(column)]
     made_anew = _MADE_ANEW.get(table.name, _nothing)
     number = 0
     while row := reading.row():

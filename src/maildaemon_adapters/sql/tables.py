@@ -58,6 +58,11 @@ class _Object(sa.TypeDecorator[dict[str, Any]]):
 _number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # only INTEGER counts by itself there
 
 
+def is_document(column: sa.Column[Any]) -> bool:
+    """Whether it holds JSON."""
+    return isinstance(column.type, sa.JSON | _Object)
+
+
 def _column(name: str, kind: Any, *, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=null)
 
