@@ -14,6 +14,24 @@ from maildaemon_core.testing.memory_source import EPOCH, INBOX
 from tests.engine.story import Story, counted, mail
 
 
+def test_a_mail_that_is_tried_again_by_hand_after_its_folder_was_renumbered_without_it_is_given_up() -> None:
+    story = Story(max_message_bytes=100)
+    ref = story.server.plant(mail("large", text="x" * 200))
+    story.sweep()
+    assert story.stages() == [Stage.GIVEN_UP]
+    story.server.remove(ref)
+    story.server.renumber()
+    story.sweep()  # what was given up is not looked for
+    story.change(max_message_bytes=None)
+    story.again()
+    story.sweep()
+    assert story.stages() == [Stage.WAITING]
+    story.wait(days=1)
+    story.sweep()
+    assert story.stages() == [Stage.VANISHED]
+    assert story.entry(ref).reason == discovery.LOST
+
+
 def test_a_missing_folder_does_not_stop_the_others() -> None:
     story = Story("INBOX", "Invoices", folders=("Missing", "INBOX", "Invoices"))
     story.server.plant(mail("order"))

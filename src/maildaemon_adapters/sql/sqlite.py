@@ -114,12 +114,13 @@ class Sqlite:
     def greet(self) -> None:
         """Makes the file if need be and turns on the write-ahead log; it stays on.
 
-        SQLite does not wait for its lock here when two processes make the same file at once, so we do.
+        SQLite does not wait for its lock here when two processes make the same file at once, so we do; and while one
+        of them removes the log and another opens it, it may call that an error of the disk.
         """
         if not self._make and not self._path.exists():
             raise missing(self.name)
         _make_private(self._path, self.name)
-        deadline = time.monotonic() + BUSY_SECONDS
+        began = time.monotonic()
         while True:
             try:
                 with self.engine.connect() as connection:
@@ -127,7 +128,7 @@ class Sqlite:
                     assert isinstance(driver, sqlite3.Connection)
                     (mode,) = driver.execute("PRAGMA journal_mode=WAL").fetchone()
             except (sa.exc.DBAPIError, sqlite3.Error) as error:
-                if not _busy(error) or time.monotonic() > deadline:
+                if time.monotonic() - began > _PATIENCE.get(_primary_code(error), 0.0):
                     what, remedy = self.meaning(getattr(error, "orig", None) or error)
                     raise StoreUnavailable(f"{self.name} {what}", remedy=remedy) from error
                 time.sleep(0.02)
@@ -141,7 +142,7 @@ class Sqlite:
             return
 
     def meaning(self, error: BaseException) -> tuple[str, str]:
-        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
+        code = _primary_code(error)
         what, remedy = _MEANINGS.get(code, ("failed", "if it goes on, report it with this message"))
         return f"{what} ({error})", remedy
 
@@ -192,6 +193,10 @@ def _make_private(path: Path, name: str) -> None:
         raise StoreUnavailable(f"{name} {what}", remedy=remedy) from error
 
 
-def _busy(error: BaseException) -> bool:
+def _primary_code(error: BaseException) -> int:
     cause = getattr(error, "orig", None) or error
-    return getattr(cause, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY
+    return int(getattr(cause, "sqlite_errorcode", 0)) & _PRIMARY
+
+
+_PATIENCE = {sqlite3.SQLITE_BUSY: BUSY_SECONDS, sqlite3.SQLITE_IOERR: 1.0}
+"""How long an error may go on, in seconds, while several make the same file."""

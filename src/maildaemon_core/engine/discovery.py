@@ -24,7 +24,7 @@ LONGEST_FOLDER = 2000
 
 Listing = Callable[[FolderRef, Cursor | None, int], Page]
 
-_LOST = "not found again after the folder was renumbered"
+LOST = "not found again after the folder was renumbered"
 
 
 class Discovery:
@@ -146,7 +146,7 @@ class Discovery:
         """What becomes of an entry whose mail lies nowhere any more; None if it need not change."""
         match entry.stage:
             case Stage.FOUND | Stage.WAITING:
-                return self._book.after(entry, Gone(_LOST))
+                return self._book.after(entry, Gone(LOST))
             case Stage.STORED | Stage.SKIPPED if entry.open:
                 return self._book.after(entry, Spared())
             case _:

@@ -15,7 +15,7 @@ import attrs
 
 from maildaemon_core.engine.book import Book
 from maildaemon_core.engine.delivery import Delivery, Job
-from maildaemon_core.engine.discovery import Discovery
+from maildaemon_core.engine.discovery import LOST, Discovery
 from maildaemon_core.engine.targets import Paused, Targets, internal_trouble
 from maildaemon_core.engine.tidying import Tidying
 from maildaemon_core.errors import (
@@ -318,7 +318,7 @@ class Sweep:
                 case Vanished():
                     also.append(self._book.after(entry, Gone()))
                 case Unfetched(trouble=trouble):
-                    also.append(self._after_failure(entry, trouble))
+                    also.append(self._unfetched(entry, trouble))
                 case None:
                     also.append(self._unanswered(entry, caught.error, alone=batch.alone))
         return jobs, also
@@ -339,6 +339,12 @@ class Sweep:
             case Nothing(reason=reason, care=care):
                 return self._book.after(entry, Withheld(reason, care))
 
+    def _unfetched(self, entry: Entry, trouble: Trouble) -> Entry:
+        """A mail whose number is void: discovery between two refusals would have found it again."""
+        if trouble.error == RENUMBERED and entry.trouble is not None and entry.trouble.error == RENUMBERED:
+            return self._book.after(entry, Gone(LOST))
+        return self._after_failure(entry, trouble)
+
     def _unanswered(self, entry: Entry, error: Exception | None, *, alone: bool) -> Entry:
         if isinstance(error, FolderMissing | FolderRefused):
             return self._book.after(entry, LetGo(trouble=error.trouble()))
@@ -358,6 +364,9 @@ STOPPED = Trouble(
     message="the sweep was stopped before it was through",
     remedy="start it again: it goes on where it was",
 )
+
+RENUMBERED = "FolderRenumbered"
+"""What a source calls it that a reference is void: its folder was renumbered."""
 
 _NO_ANSWER = Trouble(
     error="NoAnswer",
