@@ -22,7 +22,7 @@ PORTION, LARGE = 1000, 5000
 """So many of them are looked at by the first statement, and by each that follows.  Of more at once PostgreSQL sorts the
 whole outcome instead of walking through its index."""
 
-MOST = 10_000
+MOST = 5_000
 """So many entries are looked at for one page, that of a rare sender among millions say."""
 
 _LONGEST_PATTERN = 1000
