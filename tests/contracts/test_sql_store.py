@@ -92,7 +92,7 @@ class TestSqliteMachine(SqliteMachine.TestCase):  # type: ignore[misc,valid-type
 
 @pytest.mark.server
 class TestPostgresqlMachine(PostgresqlMachine.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(some_histories, max_examples=min(100, some_histories.max_examples))
+    settings = settings(some_histories, max_examples=min(100, some_histories.max_examples // 2))
 
     @pytest.fixture(autouse=True)
     def _one_store(self, postgres_url: str) -> Iterator[None]:

@@ -45,7 +45,7 @@ class Size:
     blows: int
 
 
-SMALL = Size(mails=150, large=2, large_bytes=3 << 20, blows=6)
+SMALL = Size(mails=120, large=2, large_bytes=3 << 20, blows=4)
 FULL = Size(mails=2000, large=6, large_bytes=20 << 20, blows=30)
 
 

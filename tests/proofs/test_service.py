@@ -29,7 +29,7 @@ SWEEPS = 20
 
 @pytest.fixture
 def size(size: Size) -> Size:
-    return attrs.evolve(size, mails=200, blows=5) if size == SMALL else size
+    return attrs.evolve(size, mails=120, blows=3) if size == SMALL else size
 
 
 @pytest.fixture
