@@ -10,7 +10,7 @@ from maildaemon_core.testing.sweep_machine import SweepMachine
 from tests.machines.planted_faults import FAULTS, planted
 
 SEARCH = settings(
-    max_examples=2000,
+    max_examples=3000,
     stateful_step_count=30,
     deadline=None,
     database=None,

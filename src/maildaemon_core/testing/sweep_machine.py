@@ -235,6 +235,20 @@ class SweepMachine(RuleBasedStateMachine):
         assert entry is not None
         assert entry.dismissed, "what failed can be dismissed"
 
+    @rule(after=st.integers(0, 1))
+    def failures_are_dismissed_of_which_something_is_published(self, after: int) -> None:
+        """They failed before; now their destination goes away as they become visible, and its answers with it."""
+        refused = Trouble(error="DestinationRefused", message="a virus, it says")
+        self.places[0].refuse = lambda at: refused
+        self._sweep()
+        self.places[0].refuse = lambda at: None
+        self.now += LONGEST_WAIT
+        self.fuse.arm(after, place="destination.published", error=ERRORS["destination"])
+        self._sweep()
+        for entry in self._failed():
+            assert entry.id is not None
+            self.store.dismiss(entry.id)
+
     @rule()
     def a_person_has_everything_tried_again(self) -> None:
         """But for what may have been delivered: whoever has that tried again has looked whether it was."""
