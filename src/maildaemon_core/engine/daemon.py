@@ -18,8 +18,8 @@ from maildaemon_core.confinement import Confinement
 from maildaemon_core.engine import catalog as catalogs
 from maildaemon_core.engine.catalog import Catalog, Kept, UnknownMailbox
 from maildaemon_core.engine.confining import trusted
+from maildaemon_core.engine.connecting import Connector, with_secrets_read
 from maildaemon_core.engine.leasing import Leasing
-from maildaemon_core.engine.opening import Opener, with_secrets_read
 from maildaemon_core.engine.plugins import Registry, installed_destinations, installed_sources, installed_stores
 from maildaemon_core.engine.retrying import Retrying
 from maildaemon_core.engine.roster import NotSwept, Roster
@@ -80,13 +80,15 @@ class MailDaemon:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.store = store
-        self._opener = Opener(
+        self._connector = Connector(
             sources=sources or installed_sources(),
             destinations=destinations or installed_destinations(),
             spool=FolderSpool(spool),
             read_secret=read_secret,
         )
-        self._limited = attrs.evolve(self._opener, read_secret=limited_secrets or read_secret, confinement=confinement)
+        self._limited = attrs.evolve(
+            self._connector, read_secret=limited_secrets or read_secret, confinement=confinement
+        )
         self._monitors = tuple(monitors)
         self._clock = clock
         self._stopping = Signal()
@@ -97,7 +99,7 @@ class MailDaemon:
             store=store,
             roster=self._roster,
             leasing=self._leasing,
-            opener=self._opener,
+            connector=self._connector,
             limited=self._limited,
             bounds=bounds,
             clock=clock,
@@ -178,7 +180,7 @@ class MailDaemon:
         The store keeps them with their secrets masked, as changed by ``FROM_FILE``; the secrets themselves live in this
         object only.
         """
-        if faults := self._opener.problems(options):
+        if faults := self._connector.problems(options):
             raise InvalidOptions(faults)
         document = codec.write(options, secrets="mask")
         saved = self.store.save(Configuration(id=mailbox, name=options.label, document=document), by=FROM_FILE)
@@ -220,12 +222,12 @@ class MailDaemon:
     @property
     def sources(self) -> Registry[MailSource]:
         """The kinds of sources that there are."""
-        return self._opener.sources
+        return self._connector.sources
 
     @property
     def destinations(self) -> Registry[Destination]:
         """The kinds of destinations that there are."""
-        return self._opener.destinations
+        return self._connector.destinations
 
     def validate(
         self, mailbox: MailboxId, options: MailboxOptions, *, trusted: bool | None = None
@@ -235,10 +237,10 @@ class MailDaemon:
         ``trusted``: whether they may reach what this process can reach, as adopted ones may; else what mailboxes of a
         catalog may.  Unless it is said, they may if this mailbox was adopted.
         """
-        usual = self._sweeping.opener_of(self._roster.member(mailbox))
-        opener = usual if trusted is None else self._opener if trusted else self._limited
-        with opener.context():
-            return Validation(opener, self.store, self._clock).run(mailbox, options)
+        usual = self._sweeping.connector_of(self._roster.member(mailbox))
+        connector = usual if trusted is None else self._connector if trusted else self._limited
+        with connector.context():
+            return Validation(connector, self.store, self._clock).run(mailbox, options)
 
     def refreshed(self, mailbox: MailboxId) -> None:
         """The mailbox was made, changed or removed in the store: that takes effect at once.
