@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 import attrs
 
@@ -57,6 +57,7 @@ class Budget:
         self._clock = clock
         self._began = clock()
         self._read = self._made = self._files = 0
+        self._spent: str | None = None
 
     def keep(self, pieces: Iterable[bytes]) -> Content:
         """Holds what an opener made, in memory or in a file, whichever is right for its size."""
@@ -67,41 +68,60 @@ class Budget:
             self.make(len(piece))
             yield piece
 
-    def metered(self, content: Content) -> Content:
-        """The same content; reading it is counted."""
-        return _Metered(content, self)
+    def metered(self, content: Content) -> Metered:
+        """The same content; reading it is counted until it is ``free``."""
+        self._spent = None
+        return Metered(content, self)
+
+    @property
+    def spent(self) -> str | None:
+        """What was refused since a container was last metered, whoever has caught that; None if nothing was."""
+        return self._spent
 
     def read(self, size: int) -> None:
         """Counts bytes that were read of a container."""
         self._read += size
         if self._read > self._limits.read:
-            raise BudgetSpent(f"more than {self._limits.read} bytes of containers to be read")
+            self._refuse(f"more than {self._limits.read} bytes of containers to be read")
         self.look_at_the_clock()
 
     def make(self, size: int) -> None:
         """Counts bytes that came out of a container."""
         self._made += size
         if self._made > self._limits.made:
-            raise BudgetSpent(f"more than {self._limits.made} bytes in containers")
+            self._refuse(f"more than {self._limits.made} bytes in containers")
         self.look_at_the_clock()
 
     def file(self) -> None:
         """Counts a file that was found in a container."""
         self._files += 1
         if self._files > self._limits.files:
-            raise BudgetSpent(f"more than {self._limits.files} files in containers")
+            self._refuse(f"more than {self._limits.files} files in containers")
         self.look_at_the_clock()
 
     def look_at_the_clock(self) -> None:
         """For an opener that works long without reading."""
         if self._clock() - self._began > self._limits.seconds:
-            raise BudgetSpent(f"opening containers took more than {self._limits.seconds:g} seconds")
+            self._refuse(f"opening containers took more than {self._limits.seconds:g} seconds")
+
+    def _refuse(self, text: str) -> NoReturn:
+        self._spent = text
+        raise BudgetSpent(text)
 
 
-class _Metered:
+class Metered:
+    """The content of a container: what an opener reads of it is counted.
+
+    It may stay in the hands of files that were found in it; whoever reads these later does not open anything any more.
+    """
+
     def __init__(self, content: Content, budget: Budget) -> None:
         self._content = content
-        self._budget = budget
+        self._budget: Budget | None = budget
+
+    def free(self) -> None:
+        """From now on nothing is counted."""
+        self._budget = None
 
     @property
     def size(self) -> int:
@@ -112,9 +132,11 @@ class _Metered:
         return self._content.sha256
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        self._budget.look_at_the_clock()
+        if self._budget is not None:
+            self._budget.look_at_the_clock()
         for piece in self._content.chunks(start, stop):
-            self._budget.read(len(piece))
+            if self._budget is not None:
+                self._budget.read(len(piece))
             yield piece
 
     def close(self) -> None:
@@ -218,8 +240,10 @@ class Opener(Protocol):
     an opener that raises anything else would have found.
     """
 
-    name: str
-    """What it is called in messages, such as ``TNEF``."""
+    @property
+    def name(self) -> str:
+        """What it is called in messages, such as ``TNEF``."""
+        ...
 
     def recognises(self, container: Container) -> bool:
         """Whether this may be a container of that kind, by type and name; its content is not read for that."""

@@ -24,7 +24,7 @@ from maildaemon_core.confinement import Confinement, OutOfBounds
 from maildaemon_core.engine.confining import confined
 from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.lanes import Lanes
-from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Registry
+from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Openers, Registry
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.sweep import Sweep
 from maildaemon_core.engine.targets import Target, Targets
@@ -102,7 +102,7 @@ def sweep(connector: Connector, options: MailboxOptions) -> SweepReport:
 def validated(connector: Connector, options: MailboxOptions) -> list[Finding]:
     with connector.context():
         store = MemoryStore(lambda: datetime.now(UTC))
-        return list(Validation(connector, store, lambda: datetime.now(UTC)).run(MAILBOX, options))
+        return list(Validation(connector, Openers([]), store, lambda: datetime.now(UTC)).run(MAILBOX, options))
 
 
 # ---- servers ----

@@ -15,12 +15,19 @@ import attrs
 
 from maildaemon_core import codec
 from maildaemon_core.confinement import Confinement
+from maildaemon_core.containers import Opener
 from maildaemon_core.engine import catalog as catalogs
 from maildaemon_core.engine.catalog import Catalog, Kept, UnknownMailbox
 from maildaemon_core.engine.confining import trusted
 from maildaemon_core.engine.connecting import Connector, with_secrets_read
 from maildaemon_core.engine.leasing import Leasing
-from maildaemon_core.engine.plugins import Registry, installed_destinations, installed_sources, installed_stores
+from maildaemon_core.engine.plugins import (
+    Openers,
+    Registry,
+    installed_destinations,
+    installed_sources,
+    installed_stores,
+)
 from maildaemon_core.engine.retrying import Retrying
 from maildaemon_core.engine.roster import NotSwept, Roster
 from maildaemon_core.engine.seats import Seat
@@ -59,6 +66,7 @@ def utc_now() -> datetime:
 class MailDaemon:
     """Watches mailboxes: holds their options, sweeps them, and tells what became of every mail.
 
+    ``openers`` open containers within mails, such as winmail.dat; without them those that are installed do.
     ``monitors`` are told of what happens; ``read_secret`` turns references into secrets; ``spool`` is the folder for
     large mails in transit.  ``limited_secrets`` and ``confinement`` hold for mailboxes of a catalog, which people may
     have made who are not to reach what this process can reach; without them these may do what adopted ones may.  Use it
@@ -71,6 +79,7 @@ class MailDaemon:
         *,
         sources: Registry[MailSource] | None = None,
         destinations: Registry[Destination] | None = None,
+        openers: Openers | Sequence[Opener] | None = None,
         read_secret: SecretReader = lambda secret: secret,
         limited_secrets: SecretReader | None = None,
         confinement: Confinement | None = None,
@@ -89,6 +98,7 @@ class MailDaemon:
         self._limited = attrs.evolve(
             self._connector, read_secret=limited_secrets or read_secret, confinement=confinement
         )
+        self._openers = openers if isinstance(openers, Openers) else Openers(openers)
         self._monitors = tuple(monitors)
         self._clock = clock
         self._stopping = Signal()
@@ -101,6 +111,7 @@ class MailDaemon:
             leasing=self._leasing,
             connector=self._connector,
             limited=self._limited,
+            openers=self._openers,
             bounds=bounds,
             clock=clock,
             tell=self._tell,
@@ -118,6 +129,7 @@ class MailDaemon:
         stores: Registry[Store] | None = None,
         sources: Registry[MailSource] | None = None,
         destinations: Registry[Destination] | None = None,
+        openers: Openers | Sequence[Opener] | None = None,
         read_secret: SecretReader = lambda secret: secret,
         limited_secrets: SecretReader | None = None,
         confinement: Confinement | None = None,
@@ -129,6 +141,7 @@ class MailDaemon:
             open_store(url, store_options, make=make, stores=stores, read_secret=read_secret),
             sources=sources,
             destinations=destinations,
+            openers=openers,
             read_secret=read_secret,
             limited_secrets=limited_secrets,
             confinement=confinement,
@@ -229,6 +242,11 @@ class MailDaemon:
         """The kinds of destinations that there are."""
         return self._connector.destinations
 
+    @property
+    def openers(self) -> Openers:
+        """What opens containers within mails."""
+        return self._openers
+
     def validate(
         self, mailbox: MailboxId, options: MailboxOptions, *, trusted: bool | None = None
     ) -> Sequence[Finding]:
@@ -240,7 +258,7 @@ class MailDaemon:
         usual = self._sweeping.connector_of(self._roster.member(mailbox))
         connector = usual if trusted is None else self._connector if trusted else self._limited
         with connector.context():
-            return Validation(connector, self.store, self._clock).run(mailbox, options)
+            return Validation(connector, self._openers, self.store, self._clock).run(mailbox, options)
 
     def refreshed(self, mailbox: MailboxId) -> None:
         """The mailbox was made, changed or removed in the store: that takes effect at once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ import attrs
 from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.lanes import Lanes
 from maildaemon_core.engine.leasing import Heartbeat, Leasing
+from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.retrying import take_back
 from maildaemon_core.engine.roster import Member, Roster
 from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
@@ -24,6 +26,7 @@ from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions
 from maildaemon_core.progress import Outcome
+from maildaemon_core.reading import Reading
 from maildaemon_core.store_port import Configuration, Lease, Store
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ class Sweeping:
     leasing: Leasing
     connector: Connector
     limited: Connector
+    openers: Openers
     bounds: Bounds
     clock: Callable[[], datetime]
     tell: Callable[[Event], None]
@@ -128,6 +132,7 @@ class Sweeping:
                     tell=self.tell,
                     nonce=nonce,
                     bounds=self.bounds,
+                    reading=Reading(openers=self.openers.working(), keep=connector.spool.keep, clock=time.monotonic),
                     stopping=stopping,
                 ).run()
         except StoreUnavailable as error:

@@ -13,6 +13,7 @@ import attrs
 from maildaemon_core.admission import is_older
 from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.holder import this_process
+from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.targets import internal_trouble
 from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError, Trouble
@@ -42,8 +43,9 @@ _WILL = {
 class Validation:
     """Looks at everything that a sweep would need; leaves nothing behind."""
 
-    def __init__(self, connector: Connector, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, connector: Connector, openers: Openers, store: Store, clock: Callable[[], datetime]) -> None:
         self._connector = connector
+        self._openers = openers
         self._store = store
         self._clock = clock
 
@@ -54,6 +56,10 @@ class Validation:
         findings = [
             Finding(level=Level.WARNING, subject=warning.path, message=warning.message) for warning in warnings(options)
         ]
+        findings += (
+            Finding(level=Level.WARNING, subject=f"opener {name!r}", message=error.message, remedy=error.remedy)
+            for name, error in self._openers.broken().items()
+        )
         findings += self._source(mailbox, options)
         for destination in options.destinations:
             findings += _guarded(f"destination {destination.name}", partial(self._destination, destination))
