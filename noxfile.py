@@ -143,9 +143,10 @@ if (ROOT / "tests" / "bench" / "__main__.py").is_file():
 
     @nox.session
     def bench(session: nox.Session) -> None:
-        """Measures, against real servers, and says where the time goes."""
+        """Measures reading beside Python's email package, and archiving beside mbsync; says where the time goes."""
         provide_servers(session, {"mbsync": "isync", "strace": "strace"})
         install(session, "--editable", ".[all]", groups=("test",))
+        session.run("python", "-m", "tests.bench.reading")
         session.run("python", "-m", "tests.bench", *session.posargs)
 
 

@@ -17,6 +17,9 @@ Note = Callable[[str], None]
 FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 """The beginning of a header field; the space before the colon is obsolete syntax (RFC 5322 §4.5)."""
 
+_WHOLE_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.MULTILINE)
+_LINE_END = re.compile(rb"(?<!\r)\r++\n")
+
 # A closed table instead of codecs.lookup: that one remembers every unknown name for ever, and among what it knows are
 # codecs that take quadratic time (punycode) or make lone surrogates (unicode_escape).
 _REFUSED = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
@@ -60,22 +63,15 @@ def split_fields(block: bytes) -> Iterator[tuple[str, bytes]]:
     A line that is neither a field nor a continuation is passed over with its own continuations, and what follows it is
     still read; the first empty line ends the block.  A fold becomes one space (RFC 5322 §2.2.3).
     """
-    name, value = "", [b""]
-    for raw in block.split(b"\n"):
-        line = raw.rstrip(b"\r")
-        if not line:
-            break
-        if line[:1] in {b" ", b"\t"}:
-            if continued := line.strip(b" \t"):
-                value.append(continued)
-            continue
-        if name:
-            yield name, b" ".join(value).strip()
-        found = FIELD.match(line)
-        name = found[1].decode("ascii").lower() if found else ""
-        value = [line[found.end() :].strip(b" \t")] if found else []
-    if name:
-        yield name, b" ".join(value).strip()
+    text = block.replace(b"\r\n", b"\n")
+    if b"\r\n" in text:
+        text = _LINE_END.sub(b"\n", text)
+    end = 0 if text.startswith(b"\n") else text.find(b"\n\n")
+    for found in _WHOLE_FIELD.finditer(text, 0, len(text) if end < 0 else end):
+        name, value = found.groups()
+        if b"\n" in value:
+            value = b" ".join(line.strip(b" \t") for line in value.split(b"\n") if line.strip(b" \t"))
+        yield name.decode("ascii").lower(), value.strip()
 
 
 def raw_text(raw: bytes) -> str:

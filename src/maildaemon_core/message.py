@@ -152,24 +152,33 @@ class Attachment:
     """A part of a mail that counts as an attachment.
 
     ``index`` is its number among the mail's attachments, from 1; ``name`` the decoded name as sent, never sanitised;
-    ``content_type`` in lower case without parameters; ``content`` the decoded bytes.
+    ``content_type`` in lower case without parameters; ``content`` the decoded bytes; ``within`` the index of the
+    attachment (a container, a mail) in which it was found, None if it was in none.
     """
 
     index: int
     name: str | None
     content_type: str
     content: Content
+    within: int | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Message:
-    """A mail as read.  ``complete`` is whether it was read to its end: every part found, decoded and opened (law 6)."""
+    """A mail as read.
+
+    ``complete`` is whether it was read to its end: every part found, decoded and opened (law 6).  ``encrypted``:
+    something of it can only be read by somebody who has a key.  ``further`` are header fields worth keeping besides
+    ``headers``, each with its name in lower case and its decoded value (``noteworthy``).
+    """
 
     headers: Headers
     content: Content
     attachments: tuple[Attachment, ...] = ()
     defects: tuple[str, ...] = ()
     complete: bool = True
+    encrypted: bool = False
+    further: tuple[tuple[str, str], ...] = ()
 
 
 @attrs.frozen

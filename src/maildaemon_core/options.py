@@ -20,6 +20,9 @@ MASK: Final = "********"
 Tls = Literal["implicit", "starttls", "none"]
 """TLS from the first byte, STARTTLS required (RFC 8314 §3, RFC 2595), or everything in plain text."""
 
+AttachedMails = Literal["keep", "open", "both"]
+"""A mail within a mail stays one file (``.eml``), its attachments take its place, or both."""
+
 
 @final
 class Secret:
@@ -303,6 +306,8 @@ class MailboxOptions:
     ``mail_archiving``: store whole mails.  ``export_attachments``: store the attachments that are allowed.
     ``allowed_email_extensions``: endings of senders' addresses; ``allowed_attachments``: extensions, globs or types;
     none: all.
+    ``attached_mails``: a mail within the mail is one attachment (``keep``), its own attachments take its place
+    (``open``), or both.  ``inline_pictures``: pictures that the HTML of a mail shows are attachments too.
     ``destinations``: where to; all of them must confirm before a mail counts as processed.
     ``since``: mail received before it (aware, kept in UTC) is left alone; ``"now"``: before the creation.
     ``max_message_bytes``: larger mail is failed and never tidied; None: no limit.
@@ -334,6 +339,8 @@ class MailboxOptions:
     allowed_email_extensions: tuple[str, ...] = ()
     export_attachments: bool = False
     allowed_attachments: tuple[str, ...] = ()
+    attached_mails: AttachedMails = "keep"
+    inline_pictures: bool = False
     destinations: tuple[DestinationOptions, ...] = ()
     since: datetime | Literal["now"] | None = attrs.field(default=None, converter=_utc, validator=_aware)
     max_message_bytes: int | None = attrs.field(default=None, validator=Within(1, 2**63 - 1))

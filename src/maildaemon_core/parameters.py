@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from urllib.parse import unquote_to_bytes
 
@@ -22,47 +22,54 @@ _QUOTE_OR_ESCAPE = re.compile(r'[\\"]')
 class Parameterized:
     """A header value with parameters: ``value`` in lower case without comments, the names of ``raw`` in lower case.
 
-    ``raw`` keeps each character of a value as one byte (Latin-1), so that nothing is lost before a charset is known.
+    ``raw`` keeps each character of a value as one byte (Latin-1), so that nothing is lost before a charset is known;
+    ``starred`` are those of its names that hold an asterisk, few or none.
     """
 
     value: str
     raw: Mapping[str, str]
+    starred: Sequence[str] = ()
 
     def plain(self, name: str) -> bytes:
         """A parameter that is compared and not shown, such as a boundary; ``b""`` when absent."""
         found = self.raw.get(name)
-        return found.strip().encode("latin-1") if found is not None else b""
+        if found is None:  # nobody needs RFC 2231 for these, and some write it all the same
+            return self.text(name, lambda _: None).encode() if self.starred else b""
+        return found.strip().encode("latin-1")
 
     def text(self, name: str, note: Note) -> str:
         """A parameter for people, ``""`` when absent: RFC 2231 with or without continuations, RFC 2047, raw UTF-8.
 
         Where both are given the extended form wins over the plain one (RFC 6266 §4.3).
         """
-        if not self.raw:
-            return ""
         sections: list[tuple[int, bool, str]] = []
-        for key, value in self.raw.items():
+        for key in self.starred:
             if key == name + "*":
-                sections = [(0, True, value)]
+                sections = [(0, True, self.raw[key])]
                 break
             if key.startswith(name + "*") and (found := _SECTION.fullmatch(key, len(name))):
-                sections.append((int(found[1]), bool(found[2]), value))
+                sections.append((int(found[1]), bool(found[2]), self.raw[key]))
         # Sorted and not counted: some senders begin at 1, and a gap is no reason to drop the rest.
-        if not sections and name not in self.raw:
-            return ""
+        if not sections:
+            return decode_text(self.raw[name].encode("latin-1"), note) if name in self.raw else ""
         joined = _join(sorted(sections, key=lambda section: section[0]), note)
         return joined or decode_text(self.raw.get(name, "").encode("latin-1"), note)
 
 
+_NONE = Parameterized("", {})
+
+
 def read_parameters(raw: bytes) -> Parameterized:
     """Takes a header value apart; of a parameter that comes twice the first counts.  Never raises."""
+    if not raw:
+        return _NONE
     text = raw.decode("latin-1")
     head, _, rest = text.partition(";")
     value = _VALUE_END.split(head.strip(), maxsplit=1)[0].strip('"').lower()
     found: dict[str, str] = {}
     for name, parameter in islice(_pairs(rest), _MOST):
         found.setdefault(name, parameter)
-    return Parameterized(value, found)
+    return Parameterized(value, found, [name for name in found if "*" in name] if "*" in rest else ())
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:

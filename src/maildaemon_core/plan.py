@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC
 from functools import lru_cache
-from typing import Any
 
 import attrs
 
@@ -18,17 +15,23 @@ from maildaemon_core.message import BytesContent, Content, Envelope, MailboxId, 
 from maildaemon_core.naming import ATTACHMENT_NAMES, MAIL_NAMES, Template, Values, candidates, render, split_extension
 from maildaemon_core.options import KEEP, Aftercare, DestinationOptions, MailboxOptions, milder
 from maildaemon_core.progress import Artifact, Entry, Role
+from maildaemon_core.rewishing import claims, numbered
+from maildaemon_core.sidecar import sidecar
 
 _PACKED, _SIDECAR = ".gz", ".json"
 
 
 @attrs.frozen(kw_only=True)
 class Wish:
-    """One file to be: the artifact as far as it is known, its content, and whether its path may give way to another."""
+    """One file to be: the artifact as far as it is known, its content, and whether its path may give way to another.
+
+    ``settled``: the path was recorded in an earlier attempt, and nothing new of the same mail may have it.
+    """
 
     artifact: Artifact
     content: Content
     may_yield: bool = True
+    settled: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -89,19 +92,27 @@ def plan_message(entry: Entry, message: Message, options: MailboxOptions, places
     wishes = [*_mails(entry, message, options, places), *_attachments(entry, message, options, places)]
     if not wishes:
         return Nothing(reason=_nothing_reason(message, options), care=_no_match_care(message, options))
-    earlier = {artifact.slot: artifact for artifact in entry.artifacts}
-    done = tuple(artifact for artifact in entry.artifacts if artifact.receipt)
-    finished = {artifact.slot for artifact in done}
-    open_wishes = tuple(
-        attrs.evolve(wish, artifact=attrs.evolve(wish.artifact, path=earlier[wish.artifact.slot].path))
-        if wish.artifact.slot in earlier
-        else wish
-        for wish in wishes
-        if wish.artifact.slot not in finished
-    )
     whole = any(wish.artifact.role is Role.MAIL for wish in wishes)
-    care = options.aftercare if message.complete or whole else KEEP
-    return Store(wishes=open_wishes, done=done, care=care)
+    return Store(
+        wishes=_open_wishes(wishes, entry.artifacts),
+        done=tuple(artifact for artifact in entry.artifacts if artifact.receipt),
+        care=options.aftercare if message.complete or whole else KEEP,
+    )
+
+
+def _open_wishes(wishes: Sequence[Wish], earlier: Sequence[Artifact]) -> tuple[Wish, ...]:
+    """The wishes that are not fulfilled, those that were planned before under their names and numbers of then."""
+    wanted = [wish.artifact for wish in wishes]
+    claimed = claims(wanted, earlier)
+    still_open = []
+    for position, (wish, number) in enumerate(zip(wishes, numbered(wanted, claimed, earlier), strict=True)):
+        known = claimed.get(position)
+        if known is None:
+            still_open.append(attrs.evolve(wish, artifact=attrs.evolve(wish.artifact, index=number)))
+        elif not known.receipt:
+            artifact = attrs.evolve(wish.artifact, index=number, path=known.path)
+            still_open.append(attrs.evolve(wish, artifact=artifact, settled=True))
+    return tuple(still_open)
 
 
 def care_now(entry: Entry, options: MailboxOptions) -> Aftercare:
@@ -198,12 +209,12 @@ def _mails(entry: Entry, message: Message, options: MailboxOptions, places: Mapp
         content = Gzipped(content)
         path = path if path.endswith(_PACKED) else f"{path}{_PACKED}"
     wishes = []
-    sidecar = BytesContent(_metadata(entry, message)) if archiving.metadata else None
+    beside = BytesContent(sidecar(entry, message, options)) if archiving.metadata else None
     for destination in options.destinations_for_mail():
         wishes.append(_wish(destination, places, content, Role.MAIL, path))
-        if sidecar is not None:
+        if beside is not None:
             stem, _ = split_extension(path)
-            wishes.append(_wish(destination, places, sidecar, Role.METADATA, f"{stem}{_SIDECAR}"))
+            wishes.append(_wish(destination, places, beside, Role.METADATA, f"{stem}{_SIDECAR}"))
     return wishes
 
 
@@ -241,35 +252,3 @@ def _attachments(entry: Entry, message: Message, options: MailboxOptions, places
                 )
             )
     return wishes
-
-
-def _metadata(entry: Entry, message: Message) -> bytes:
-    headers = message.headers
-    document: dict[str, Any] = {
-        "mailbox": entry.mailbox,
-        "folder": entry.ref.folder,
-        "uidvalidity": entry.ref.uidvalidity,
-        "uid": entry.ref.uid,
-        "key": entry.key,
-        "received": entry.received.astimezone(UTC).isoformat(),
-        "messageId": headers.message_id,
-        "date": headers.date,
-        "from": headers.from_,
-        "to": headers.to,
-        "subject": headers.subject,
-        "size": message.content.size,
-        "sha256": message.content.sha256,
-        "complete": message.complete,
-        "defects": list(message.defects),
-        "attachments": [
-            {
-                "index": attachment.index,
-                "name": attachment.name,
-                "contentType": attachment.content_type,
-                "size": attachment.content.size,
-                "sha256": attachment.content.sha256,
-            }
-            for attachment in message.attachments
-        ],
-    }
-    return json.dumps(document, ensure_ascii=False, indent=2).encode("utf-8", "replace") + b"\n"

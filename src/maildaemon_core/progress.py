@@ -93,8 +93,7 @@ class Artifact:
 
     @property
     def slot(self) -> tuple[str, Role, int]:
-        """What it is of its mail, whatever it and its destination are called: a retry finds its earlier name by
-        this."""
+        """What it is of its mail, whatever it and its destination are called; unique in its mail."""
         return (self.place, self.role, self.index)
 
 

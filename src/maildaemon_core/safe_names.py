@@ -19,6 +19,11 @@ _RAW_TAIL = 100
 _MAX_MARKS = 16
 
 _FORBIDDEN = frozenset('/\\:*?"<>|')
+# What SMB clients of macOS and Linux write to a Windows server instead of the characters that Windows forbids, and turn
+# back when they read: services for Macintosh put them at U+F001 to U+F029, mount.cifs with mapchars beyond.
+_STAND_INS = range(0xF001, 0xF080)
+_LAST_TWO = 0xFFFE
+_NONCHARACTERS = range(0xFDD0, 0xFDF0)  # besides the last two of each plane (Unicode §23.7)
 # Invisible though their category is a letter or a mark: grapheme joiner, Hangul fillers, variation selectors.
 _INVISIBLE = frozenset(
     map(chr, (0x034F, 0x115F, 0x1160, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)))
@@ -75,7 +80,8 @@ _EXTENSION_OF_TYPE = {
 def sanitise(text: str) -> str:
     """``text`` as one part of a path that every common file system takes: never empty, hidden, reserved or too long.
 
-    Total and idempotent.  Separators, what Windows forbids and lone surrogates become ``_``; control, bidirectional and
+    Total and idempotent.  Separators, what Windows forbids, what stands for that on SMB, noncharacters and
+    lone surrogates become ``_``; control, bidirectional and
     zero-width characters go; white space is folded; the result is NFC and at most ``MAX_PART`` bytes of UTF-8, cut
     before the extension.
     """
@@ -123,6 +129,10 @@ def plain(char: str) -> str:
             return " " if char.isspace() else ""
         case "Cf":
             return ""
+        case "Co" if ord(char) in _STAND_INS:
+            return "_"
+        case "Cn" if ord(char) & _LAST_TWO == _LAST_TWO or ord(char) in _NONCHARACTERS:
+            return "_"  # noncharacters: XML, and so WebDAV, has no way to write some of them
     return "" if char in _INVISIBLE else char
 
 

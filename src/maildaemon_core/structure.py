@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -26,6 +27,7 @@ PARTS_CAP = 10_000
 _BLOCK = 1 << 16
 _LONGEST_BOUNDARY = 1000  # bytes; RFC 2046 §5.1.1 allows 70
 _DEFECTS_CAP = 100
+_PLAIN_HEADER = re.compile(rb"((?:(?!--)[!-9;-~]++:[^\r\n]*+\r?\n(?:[ \t][^\r\n]*+\r?\n)*+)*+)\r?\n")
 _DESCRIBING = {"content-type", "content-disposition", "content-transfer-encoding", "content-id"}
 
 
@@ -34,6 +36,7 @@ class Defects:
 
     def __init__(self) -> None:
         self.complete = True
+        self.encrypted = False
         self._texts: dict[str, None] = {}
         self._dropped = 0
 
@@ -50,6 +53,11 @@ class Defects:
         """Remembers a defect after which the mail does not count as read to its end."""
         self.complete = False
         self.note(text)
+
+    def sealed(self, text: str) -> None:
+        """Remembers that something can only be read by somebody who has a key."""
+        self.encrypted = True
+        self.loss(text)
 
     def texts(self) -> tuple[str, ...]:
         more = (f"and {self._dropped} more",) if self._dropped else ()
@@ -155,6 +163,20 @@ class _Lines:
         self.line_end = (2 if line.endswith(b"\r\n") else 1) if self.fresh else 0
         return line
 
+    def plain_header(self, room: int) -> bytes | None:
+        """The header block at the cursor, if it is as it should be, at hand and not longer than ``room``.
+
+        None for any other, and the cursor stays where it is.  This is nearly every header, read at one go.
+        """
+        found = _PLAIN_HEADER.match(self._buffer, self._at)
+        if found is None and len(self._buffer) - self._at < _BLOCK and not self._ended and self._fill():
+            found = _PLAIN_HEADER.match(self._buffer, self._at)
+        if found is None or not self.fresh or len(found[1]) > room:
+            return None
+        self._at = found.end()
+        self.line_end = 2 if found[0].endswith(b"\r\n") else 1
+        return found[1]
+
     def seek_dashes(self) -> bool:
         """Goes to the next line that begins with ``--``, this one included; False when there is none."""
         if self.fresh:
@@ -244,7 +266,7 @@ class _Outliner:
             self._open = part
             return
         if part.content_type == "multipart/encrypted":
-            self._defects.loss("encrypted")
+            self._defects.sealed("encrypted")
         if not boundary or len(boundary) > _LONGEST_BOUNDARY:
             self._defects.loss(f"{part.content_type} without a usable boundary")
             self._open = part
@@ -278,13 +300,25 @@ class _Outliner:
                 (self._defects.loss if at_end else self._defects.note)(f"{kind} that is never closed")
 
     def _header_block(self) -> _Block:
-        """Reads on to the empty line, the delimiter or the end that ends a header block.
+        """Reads on to the empty line, the delimiter or the end that ends a header block."""
+        room = min(HEADER_CAP, HEADERS_CAP - self._header_bytes)
+        raw = self._lines.plain_header(room)
+        if raw is None:
+            block = self._unusual_header_block(room)
+        else:
+            self._header_bytes += len(raw)
+            block = _Block(raw, self._lines.offset)
+        block.fields = tuple(split_fields(block.raw))
+        return block
+
+    def _unusual_header_block(self, room: int) -> _Block:
+        """Reads a header block line by line.
 
         Lines that are no header are passed over if a header follows; else the body begins with the first of them: the
         empty line is missing.
         """
         kept: list[bytes] = []
-        size, room = 0, min(HEADER_CAP, HEADERS_CAP - self._header_bytes)
+        size = 0
         gap: int | None = None
         interrupted = False
         block: _Block | None = None
@@ -314,7 +348,6 @@ class _Outliner:
             self._defects.loss("no empty line between a header and its body")
             block.body = gap
         block.raw = b"".join(kept)
-        block.fields = tuple(split_fields(block.raw))
         if b"\r" in block.raw.replace(b"\r\n", b""):
             self._defects.loss("a header block with carriage returns that end no line")
         return block
@@ -331,8 +364,7 @@ def _describe(block: _Block, within: str, default: str, note: Note) -> tuple[Par
     for name, value in block.fields:
         if name in _DESCRIBING:
             fields.setdefault(name, value)
-    kind = read_parameters(fields.get("content-type", b""))
-    disposition = read_parameters(fields.get("content-disposition", b""))
+    kind, disposition = (read_parameters(fields.get(name, b"")) for name in ("content-type", "content-disposition"))
     main, _, sub = kind.value.partition("/")
     part = Part(
         # RFC 2045 §5.2: text is what a type that cannot be read stands for
@@ -340,7 +372,7 @@ def _describe(block: _Block, within: str, default: str, note: Note) -> tuple[Par
         name=_name(kind, disposition, note),
         declared_attachment=disposition.value == "attachment",
         encoding=encoding_named(fields.get("content-transfer-encoding", b"")),
-        content_id=raw_text(fields.get("content-id", b"")).strip("<> ").lower(),
+        content_id=raw_text(fields["content-id"]).strip("<> ").lower() if "content-id" in fields else "",
         smime_type=kind.plain("smime-type").lower(),
         within=within,
         start=block.body,

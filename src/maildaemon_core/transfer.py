@@ -6,7 +6,7 @@ import binascii
 import enum
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol
 
@@ -21,6 +21,8 @@ _WHITE = b" \t\r\n"
 _FOREIGN = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _BAD_ESCAPE = re.compile(rb"=(?![0-9A-Fa-f]{2})")
 _NAME_END = re.compile(r"[\s;,(]")
+_UU_BEGIN = re.compile(rb"begin [0-7]{3,4} ")
+_LONGEST_UU_LINE = 128  # bytes; 61 and the line break are usual
 
 
 class Encoding(enum.Enum):
@@ -29,18 +31,23 @@ class Encoding(enum.Enum):
     IDENTITY = "8bit"
     BASE64 = "base64"
     QUOTED_PRINTABLE = "quoted-printable"
+    UUENCODE = "x-uuencode"
 
 
 _ENCODINGS = {
     **dict.fromkeys(("", "7bit", "8bit", "binary", "7-bit", "8-bit", "7bits", "8bits"), Encoding.IDENTITY),
     "base64": Encoding.BASE64,
     "quoted-printable": Encoding.QUOTED_PRINTABLE,
+    **dict.fromkeys(("x-uuencode", "x-uue", "uuencode", "uue"), Encoding.UUENCODE),
 }
 
 
 def encoding_named(raw: bytes) -> Encoding | None:
     """The encoding that a Content-Transfer-Encoding means, spaces, quotes and comments aside; None if it is unknown."""
-    word = _NAME_END.split(raw.decode("latin-1").strip(), maxsplit=1)[0]
+    text = raw.decode("latin-1").strip()
+    if (usual := _ENCODINGS.get(text)) is not None:
+        return usual
+    word = _NAME_END.split(text, maxsplit=1)[0]
     return _ENCODINGS.get(word.strip('"').lower())
 
 
@@ -147,6 +154,49 @@ class _QuotedPrintable:
         return self._line(self._rest, b"") if self._rest else b""
 
 
+class _Uuencode:
+    """What stands between ``begin`` and ``end`` (POSIX uuencode): in no standard of mail, yet sent by old mailers."""
+
+    def __init__(self) -> None:
+        self.flaws: set[str] = set()
+        self._rest = b""
+        self._begun = self._ended = False
+
+    def feed(self, block: bytes) -> bytes:
+        *lines, rest = (self._rest + block).split(b"\n")
+        self._rest = rest[:_LONGEST_UU_LINE]  # one that is longer is no line of this code
+        return b"".join(map(self._line, lines))
+
+    def _line(self, line: bytes) -> bytes:
+        line = line.rstrip(b"\r")
+        if not self._begun:
+            self._begun = _UU_BEGIN.match(line) is not None
+            return b""
+        if self._ended or line.strip() in {b"", b"`", b"end"}:
+            self._ended = self._ended or line.strip() == b"end"
+            return b""
+        size = (line[0] - ord(" ")) & 63
+        try:
+            # Some pad lines with more than blanks: only what the length at their beginning asks for is looked at.
+            return binascii.a2b_uu(line[: 1 + (size + 2) // 3 * 4])
+        except binascii.Error:
+            self.flaws.add("uuencoded text with a line that is none")
+            return b""
+
+    def finish(self) -> bytes:
+        last = self.feed(b"\n")
+        if not self._ended:
+            self.flaws.add("uuencoded text that ends early" if self._begun else "uuencoded text without its beginning")
+        return last
+
+
+_DECODERS: Mapping[Encoding, Callable[[], _Decoder]] = {
+    Encoding.BASE64: _Base64,
+    Encoding.QUOTED_PRINTABLE: _QuotedPrintable,
+    Encoding.UUENCODE: _Uuencode,
+}
+
+
 def decode_base64(data: bytes) -> bytes:
     """All that can be decoded of a short piece of base64; never raises."""
     decoder = _Base64()
@@ -238,7 +288,7 @@ class PartContent:
         if self._encoding is Encoding.IDENTITY:
             yield from encoded
             return
-        decoder: _Decoder = _Base64() if self._encoding is Encoding.BASE64 else _QuotedPrintable()
+        decoder = _DECODERS[self._encoding]()
         decoder.flaws = flaws
         for block in _blocks(encoded):
             if piece := decoder.feed(block):

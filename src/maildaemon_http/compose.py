@@ -14,8 +14,8 @@ from maildaemon_adapters import sealing, secrets
 from maildaemon_core import codec
 from maildaemon_core.engine.catalog import Catalog
 from maildaemon_core.engine.confining import confine_process
+from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.daemon import MailDaemon, open_store
-from maildaemon_core.engine.opening import Opener
 from maildaemon_core.engine.plugins import installed_destinations, installed_sources, installed_stores
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.errors import BrokenPlugin, InvalidOptions, Problem, StoreMissing, UnknownKind
@@ -95,11 +95,11 @@ def open_vault() -> SecretStore:
 
 def stored_catalog(store: Store, vault: SecretStore) -> Catalog:
     """The configurations that a store keeps whole."""
-    return Catalog(store, vault, _opener().problems)
+    return Catalog(store, vault, _connector().problems)
 
 
-def _opener() -> Opener:
-    return Opener(
+def _connector() -> Connector:
+    return Connector(
         sources=installed_sources(),
         destinations=installed_destinations(),
         spool=FolderSpool(),
@@ -108,8 +108,8 @@ def _opener() -> Opener:
 
 
 def _checking() -> Callable[[MailboxOptions], Sequence[Problem]]:
-    opener = _opener()
-    return lambda options: [*opener.problems(options), *_secret_problems(options)]
+    connector = _connector()
+    return lambda options: [*connector.problems(options), *_secret_problems(options)]
 
 
 def _secret_problems(options: MailboxOptions) -> Iterator[Problem]:

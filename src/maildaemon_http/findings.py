@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from maildaemon_core.engine.daemon import MailDaemon
-from maildaemon_core.engine.plugins import Registry, installed_stores
+from maildaemon_core.engine.plugins import Installed, installed_stores
 from maildaemon_core.engine.watched import PATIENCE, Watched, is_dead, is_stuck
 from maildaemon_core.errors import BrokenPlugin, MaildaemonError, Trouble
 from maildaemon_core.message import FolderRef, MailboxId
@@ -99,6 +99,7 @@ def findings_of(
         found += _of_plugins("source", daemon.sources)
         found += _of_plugins("destination", daemon.destinations)
         found += _of_plugins("store", installed_stores())
+        found += _of_plugins("opener", daemon.openers)
         watched = daemon.watched()
         for each in watched:
             found += about_mailbox(each, folders.of(each.mailbox), now)
@@ -190,12 +191,12 @@ def _of_scheduler(last_tick: datetime | None, now: datetime) -> Iterator[HealthF
     yield HealthFinding(concerns="service", subject="scheduler", message=message, remedy=remedy)
 
 
-def _of_plugins(noun: str, registry: Registry[Any]) -> Iterator[HealthFinding]:
+def _of_plugins(noun: str, registry: Installed[Any]) -> Iterator[HealthFinding]:
     """Broken ones.  That a package is not installed which one of ours needs is the choice of who installed it; if a
     mailbox needs it, that mailbox says so."""
     for name in registry.names():
         try:
-            registry.kind(name)
+            registry.get(name)
         except BrokenPlugin as error:
             if not isinstance(error.__cause__, ModuleNotFoundError) or "maildaemon[" not in error.remedy:
                 yield HealthFinding(

@@ -22,9 +22,9 @@ from maildaemon_adapters.imap import KIND, ImapSettings
 from maildaemon_adapters.imap.login import connect
 from maildaemon_core.confinement import Confinement, OutOfBounds
 from maildaemon_core.engine.confining import confined
+from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.lanes import Lanes
-from maildaemon_core.engine.opening import Opener
-from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Registry
+from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Openers, Registry
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.sweep import Sweep
 from maildaemon_core.engine.targets import Target, Targets
@@ -54,8 +54,8 @@ def ground(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def opener(ground: Path, source: Kind[Any, MailSource] = KIND, **others: Any) -> Opener:
-    return Opener(
+def connector(ground: Path, source: Kind[Any, MailSource] = KIND, **others: Any) -> Connector:
+    return Connector(
         sources=Registry(SOURCES, (), imap=source),
         destinations=Registry(DESTINATIONS, (), file=FILE),
         spool=FolderSpool(ground / "spool"),
@@ -79,19 +79,19 @@ def mailbox(server: Dovecot | None = None, user: str = "", *, url: str = "invoic
     )
 
 
-def sweep(opener: Opener, options: MailboxOptions) -> SweepReport:
-    """As the daemon does it: everything in the context of the opener, with threads that carry it."""
+def sweep(connector: Connector, options: MailboxOptions) -> SweepReport:
+    """As the daemon does it: everything in the context of the connector, with threads that carry it."""
     store = MemoryStore(lambda: datetime.now(UTC))
     store.save(Configuration(id=MAILBOX, name="confined", document={}))
     lease = store.lease(MAILBOX, 60.0, owner="a test")
     assert lease is not None
-    with opener.context(), Lanes(1, "source") as lane, Lanes(1, "destination") as lanes:
-        targets: list[Target] = [opener.target(each) for each in options.destinations]
+    with connector.context(), Lanes(1, "source") as lane, Lanes(1, "destination") as lanes:
+        targets: list[Target] = [connector.target(each) for each in options.destinations]
         return Sweep(
             lease,
             options,
             Targets(targets, lanes),
-            lambda: opener.source(options),
+            lambda: connector.source(options),
             lane=lane,
             clock=lambda: datetime.now(UTC),
             tell=lambda event: None,
@@ -99,10 +99,10 @@ def sweep(opener: Opener, options: MailboxOptions) -> SweepReport:
         ).run()
 
 
-def validated(opener: Opener, options: MailboxOptions) -> list[Finding]:
-    with opener.context():
+def validated(connector: Connector, options: MailboxOptions) -> list[Finding]:
+    with connector.context():
         store = MemoryStore(lambda: datetime.now(UTC))
-        return list(Validation(opener, store, lambda: datetime.now(UTC)).run(MAILBOX, options))
+        return list(Validation(connector, Openers([]), store, lambda: datetime.now(UTC)).run(MAILBOX, options))
 
 
 # ---- servers ----
@@ -121,12 +121,12 @@ def test_a_server_on_this_machine_is_refused_until_its_operator_allows_it(
 ) -> None:
     served.deliver(mail_user, mail("invoice"))
     options = mailbox(served, mail_user, host="127.0.0.1")
-    (problem,) = opener(ground).problems(options)
+    (problem,) = connector(ground).problems(options)
     assert problem.path == "$.host"
     assert "127.0.0.1 is this machine itself; its operator can allow more: allowNetworks" in problem.message
-    assert sweep(opener(ground), options).state is SweepState.FAILED
+    assert sweep(connector(ground), options).state is SweepState.FAILED
 
-    free = opener(ground, allow_networks=LOOPBACK)
+    free = connector(ground, allow_networks=LOOPBACK)
     options = mailbox(served, mail_user)
     assert free.problems(options) == []
     assert Level.FAULT not in {finding.level for finding in validated(free, options)}
@@ -141,7 +141,7 @@ def test_a_name_that_leads_to_this_machine_is_seen_through_when_it_is_connected_
     served: Dovecot, mail_user: str, ground: Path, name: str
 ) -> None:
     options = mailbox(served, mail_user, host=name)
-    one = opener(ground)
+    one = connector(ground)
     assert one.problems(options) == []  # nobody has asked what it stands for
     report = sweep(one, options)
     assert (report.state, report.counts.seen) == (SweepState.FAILED, 0)
@@ -159,7 +159,7 @@ def test_a_name_that_leads_to_this_machine_is_seen_through_when_it_is_connected_
 def test_a_connection_that_is_made_anew_is_judged_anew(served: Dovecot, mail_user: str, ground: Path) -> None:
     """Between two connections a name can come to stand for another address; here the rules change instead."""
     served.deliver(mail_user, mail("invoice"))
-    free, strict = opener(ground, allow_networks=LOOPBACK), opener(ground)
+    free, strict = connector(ground, allow_networks=LOOPBACK), connector(ground)
     with free.context(), free.source(mailbox(served, mail_user)) as source:
         with strict.context():
             assert source.list_since(INBOX, None, limit=10).envelopes  # over the connection that there is
@@ -222,7 +222,7 @@ def test_a_server_that_sends_its_clients_on_takes_them_nowhere_else(
         server = Redirecting(inner.getsockname()[:2])
         with server.running():
             options = mailbox(host="127.0.0.1", port=server.address[1])
-            assert sweep(opener(ground, kind, allow_networks=(allowed,)), options).state is state
+            assert sweep(connector(ground, kind, allow_networks=(allowed,)), options).state is state
             inner.settimeout(0.2)
             if state is SweepState.DONE:
                 inner.accept()[0].close()
@@ -267,7 +267,7 @@ def test_a_forbidden_address_is_told_though_another_one_of_the_name_does_not_ans
 @pytest.mark.parametrize("file", ["/etc/hostname", "../etc/hostname", "link.pem"])
 def test_the_certificates_of_a_mailbox_lie_where_the_service_has_some(ground: Path, file: str) -> None:
     (ground / "certificates" / "link.pem").symlink_to("/etc/hostname")
-    one = opener(ground)
+    one = connector(ground)
     options = mailbox(host="mail.example.com", options={"caFile": file})
     assert [problem.path for problem in one.problems(options)] == ["$.options.caFile"]
     with pytest.raises(OutOfBounds):
@@ -293,7 +293,7 @@ def stores(target: Target, path: str = "a.eml") -> None:
     [("invoices", "data/invoices"), ("a/b", "data/a/b"), ("{}/data/x", "data/x"), ("file://{}/data/a%20b", "data/a b")],
 )
 def test_folders_within_are_used_and_made(ground: Path, url: str, folder: str) -> None:
-    one, url = opener(ground), url.format(ground)
+    one, url = connector(ground), url.format(ground)
     assert one.problems(mailbox(host="mail.example.com", url=url)) == []
     target = one.target(invoices(url))
     assert target.place == f"file:{ground.resolve() / folder}"
@@ -306,7 +306,7 @@ def test_folders_within_are_used_and_made(ground: Path, url: str, folder: str) -
     ["/etc", "{}/etc", "{}/data/../etc", "../etc", "file://{}/etc", "file:{}/data/%2e%2e/etc", "~/x", "{}/database"],
 )
 def test_folders_elsewhere_are_refused_when_they_are_named_and_when_they_are_opened(ground: Path, url: str) -> None:
-    one, url = opener(ground), url.format(ground)
+    one, url = connector(ground), url.format(ground)
     (problem,) = one.problems(mailbox(host="mail.example.com", url=url))
     assert problem.path == "$.destinations[0].url"
     with pytest.raises(OutOfBounds):
@@ -322,14 +322,14 @@ def test_folders_elsewhere_are_refused_when_they_are_named_and_when_they_are_ope
     ],
 )
 def test_what_else_is_wrong_with_a_url_is_still_said(ground: Path, url: str, fault: str) -> None:
-    (problem,) = opener(ground).problems(mailbox(host="mail.example.com", url=url.format(ground)))
+    (problem,) = connector(ground).problems(mailbox(host="mail.example.com", url=url.format(ground)))
     assert problem.path == "$.destinations[0].url"
     assert fault in problem.message
 
 
 @pytest.mark.parametrize("link", ["invoices", "2026"])
 def test_a_folder_that_becomes_a_link_after_it_was_named_is_refused_at_the_sweep(ground: Path, link: str) -> None:
-    one = opener(ground, Kind(settings=NoSettings, open=an_empty_source, facts=KindFacts(needs_login=False)))
+    one = connector(ground, Kind(settings=NoSettings, open=an_empty_source, facts=KindFacts(needs_login=False)))
     url = "invoices" if link == "invoices" else "2026/invoices"
     options = mailbox(host="mail.example.com", url=url)
     assert one.problems(options) == []
@@ -350,7 +350,7 @@ def an_empty_source(options: MailboxOptions, settings: NoSettings, spool: Spool)
 
 @pytest.mark.parametrize("swapped", ["invoices", "."])
 def test_a_folder_that_becomes_a_link_while_it_is_open_leads_nowhere(ground: Path, swapped: str) -> None:
-    target = opener(ground).target(invoices())
+    target = connector(ground).target(invoices())
     stores(target, "before.eml")
     (ground / "data" / swapped).resolve().rename(ground / "was")
     (ground / "etc" / "invoices").mkdir()
@@ -364,7 +364,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_open_leads_nowhere(ground: Pat
 
 
 def test_a_folder_that_is_missing_is_not_made_through_a_link(ground: Path) -> None:
-    target = opener(ground).target(invoices("a/b"))
+    target = connector(ground).target(invoices("a/b"))
     (ground / "data" / "a").symlink_to(ground / "etc")
     with pytest.raises(DestinationUnavailable):
         stores(target)
@@ -374,7 +374,7 @@ def test_a_folder_that_is_missing_is_not_made_through_a_link(ground: Path) -> No
 def test_a_link_that_stays_within_is_as_good_as_a_folder(ground: Path) -> None:
     (ground / "data" / "real").mkdir()
     (ground / "data" / "link").symlink_to("real")
-    target = opener(ground).target(invoices("link"))
+    target = connector(ground).target(invoices("link"))
     stores(target)
     assert (ground / "data" / "real" / "a.eml").is_file()
 
@@ -382,12 +382,12 @@ def test_a_link_that_stays_within_is_as_good_as_a_folder(ground: Path) -> None:
 def test_the_services_own_folder_may_be_reached_by_a_link_of_its_operator(ground: Path) -> None:
     (ground / "data").rename(ground / "disk")
     (ground / "data").symlink_to(ground / "disk")
-    stores(opener(ground).target(invoices()))
+    stores(connector(ground).target(invoices()))
     assert (ground / "disk" / "invoices" / "a.eml").is_file()
 
 
 def test_what_another_mailbox_stages_is_out_of_reach(ground: Path) -> None:
-    one = opener(ground)
+    one = connector(ground)
     for url in (".maildaemon", "invoices/.maildaemon/batch"):
         assert [each.path for each in one.problems(mailbox(host="a.example", url=url))] == ["$.destinations[0].url"]
         with pytest.raises(OutOfBounds):

@@ -87,6 +87,7 @@ def assert_safe(part: str) -> None:
     assert part.partition(".")[0].rstrip(" ").upper() not in RESERVED
     assert not set(part) & set('/\\:*?"<>|')
     assert all(unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in part)
+    assert not any(0xF001 <= ord(char) <= 0xF07F or ord(char) & 0xFFFE == 0xFFFE for char in part)
     assert unicodedata.is_normalized("NFC", part)
     assert part == " ".join(part.split())
 
@@ -136,6 +137,17 @@ def test_both_ways_to_write_an_umlaut_give_one_name(name: str) -> None:
         ("lone\ud800", "lone_"),
         ("a\u200b\u0301", "á"),
         ("<\u0338", "_\u0338"),
+        ("a.txt:evil", "a.txt_evil"),
+        ("a.txt::$DATA", "a.txt__$DATA"),
+        ("a\uf022evil\uf03ax", "a_evil_x"),
+        ("\ue000", "\ue000"),
+        ("a\uffff\ufdd0b", "a__b"),
+        ("%2e%2e%2fetc", "%2e%2e%2fetc"),
+        ("=?utf-8?q?a?=", "=_utf-8_q_a_="),
+        ("\uff0e\uff0e\uff0fetc", "\uff0e\uff0e\uff0fetc"),
+        ("a.pdf\u3000.", "a.pdf"),
+        ("CON\u200b.txt", "CON_.txt"),
+        ("\u1112\u1161\u11ab", "한"),
         ("\u200b", "_"),
         ("", "_"),
         ("...", "_"),

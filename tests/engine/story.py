@@ -10,6 +10,7 @@ from typing import Any, Literal
 import attrs
 import pytest
 
+from maildaemon_core.containers import Opener
 from maildaemon_core.engine.sweep import BOUNDS, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets
 from maildaemon_core.errors import SpoolFull
@@ -18,6 +19,7 @@ from maildaemon_core.monitoring import Counts, Event, SweepReport
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
 from maildaemon_core.ports import MailSource
 from maildaemon_core.progress import Again, Entry, Stage, advance
+from maildaemon_core.reading import Reading
 from maildaemon_core.store_port import Configuration, Lease
 from maildaemon_core.testing.faults import Crash, Fuse
 from maildaemon_core.testing.inline import Inline
@@ -114,6 +116,7 @@ class Story:
         self.told: list[Event] = []
         self.monitor: Callable[[Event], None] = lambda event: None
         self.workers = 0
+        self.openers: Sequence[Opener] = ()
         self.options = MailboxOptions(
             **{
                 "mailbox": "in@our.example",
@@ -175,6 +178,7 @@ class Story:
             tell=self._tell,
             nonce="ours",
             bounds=bounds,
+            reading=Reading(openers=self.openers, keep=self.spool.keep),
             stopping=stopping,
         )
         held = {id(content) for content in self.spool.open}  # by a worker that sleeps meanwhile

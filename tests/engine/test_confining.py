@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from maildaemon_core.confinement import Confinement, ConnectionForbidden, OutOfBounds
 from maildaemon_core.engine.confining import confined, confining, real_file, real_place, trusted
+from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.lanes import Lanes
-from maildaemon_core.engine.opening import Opener
 from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Registry
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.options import DestinationOptions, KindFacts, MailArchiving, MailboxOptions, Secret
@@ -281,7 +281,7 @@ def test_a_file_is_a_file(ground: Path) -> None:
             real_file(name, folders)
 
 
-# ---- the opener ----
+# ---- the connector ----
 
 
 @attrs.frozen(kw_only=True)
@@ -298,7 +298,7 @@ class World:
         self.words: list[Confinement | None] = []
         self.place: Callable[[str], str] = lambda url: f"file:{url}"
         facts = KindFacts(needs_host=False, needs_login=False, needs_path=True)
-        self.opener = Opener(
+        self.connector = Connector(
             sources=Registry(SOURCES, (), maildir=Kind(settings=Settings, open=self._source, facts=facts)),
             destinations=Registry(DESTINATIONS, (), file=Kind(settings=Settings, open=self._destination, facts=facts)),
             spool=FolderSpool(),
@@ -331,16 +331,16 @@ def maildir(path: str = "inside", url: str = "inside", **others: Any) -> Mailbox
     )
 
 
-def paths_of(opener: Opener, options: MailboxOptions) -> Sequence[str]:
-    return sorted(problem.path for problem in opener.problems(options))
+def paths_of(connector: Connector, options: MailboxOptions) -> Sequence[str]:
+    return sorted(problem.path for problem in connector.problems(options))
 
 
 def test_relative_places_begin_at_the_services_folder_and_stay_as_they_were_written(ground: Path) -> None:
     world = World(bounds(ground))
     options = maildir(options={"caFile": "ca.pem"})
-    assert world.opener.problems(options) == []
-    world.opener.source(options)
-    target = world.opener.target(options.destinations[0])
+    assert world.connector.problems(options) == []
+    world.connector.source(options)
+    target = world.connector.target(options.destinations[0])
     assert [getattr(one, "path", None) or one.url for one, _ in world.opened] == [str(ground / "data" / "inside")] * 2
     assert world.opened[0][1].ca_file == str(ground / "certificates" / "ca.pem")
     assert target.options.url == "inside"
@@ -351,11 +351,11 @@ def test_relative_places_begin_at_the_services_folder_and_stay_as_they_were_writ
 def test_without_confinement_everything_stays_as_it_is_and_is_trusted(ground: Path) -> None:
     world = World(None)
     options = maildir(path="../x", url="file:///srv/a%20b", options={"caFile": "/etc/ca.pem"})
-    assert world.opener.problems(options) == []
+    assert world.connector.problems(options) == []
     with confined(BY_DEFAULT):
-        world.opener.source(options)
-        world.opener.target(options.destinations[0])
-        with world.opener.context():
+        world.connector.source(options)
+        world.connector.target(options.destinations[0])
+        with world.connector.context():
             world.words.append(confining())
     assert [getattr(one, "path", None) or one.url for one, _ in world.opened] == ["../x", "file:///srv/a%20b"]
     assert world.opened[0][1].ca_file == "/etc/ca.pem"
@@ -369,12 +369,12 @@ def test_places_elsewhere_are_told_with_their_paths_and_never_opened(ground: Pat
     (ground / "data" / "away").symlink_to(ground / "elsewhere")
     world = World(bounds(ground))
     options = maildir(path=place, url=place)
-    assert paths_of(world.opener, options) == ["$.destinations[0].url", "$.path"]
-    assert all(problem.message for problem in world.opener.problems(options))
+    assert paths_of(world.connector, options) == ["$.destinations[0].url", "$.path"]
+    assert all(problem.message for problem in world.connector.problems(options))
     with pytest.raises(OutOfBounds):
-        world.opener.source(options)
+        world.connector.source(options)
     with pytest.raises(OutOfBounds):
-        world.opener.target(options.destinations[0])
+        world.connector.target(options.destinations[0])
     assert world.opened == []
 
 
@@ -384,25 +384,25 @@ def test_a_setting_that_names_a_file_leads_nowhere_else(ground: Path, file: str)
     os.mkfifo(ground / "certificates" / "pipe")
     world = World(bounds(ground))
     options = maildir(options={"caFile": file})
-    assert paths_of(world.opener, options) == ["$.options.caFile"]
+    assert paths_of(world.connector, options) == ["$.options.caFile"]
     with pytest.raises(OutOfBounds):
-        world.opener.source(options)
+        world.connector.source(options)
     assert world.opened == []
 
 
 def test_where_no_files_are_allowed_none_is_even_looked_at(ground: Path) -> None:
     world = World(Confinement())
     options = maildir(options={"caFile": "ca.pem"})
-    assert paths_of(world.opener, options) == ["$.destinations[0].url", "$.options.caFile", "$.path"]
+    assert paths_of(world.connector, options) == ["$.destinations[0].url", "$.options.caFile", "$.path"]
 
 
 def test_kinds_that_were_allowed_once_are_looked_at_again_when_they_are_opened(ground: Path) -> None:
     world = World(bounds(ground, sources=("imap",), destinations=()))
-    assert paths_of(world.opener, maildir()) == ["$.destinations[0].type", "$.type"]
+    assert paths_of(world.connector, maildir()) == ["$.destinations[0].type", "$.type"]
     with pytest.raises(OutOfBounds, match="type: this service allows sources of these kinds only: imap"):
-        world.opener.source(maildir())
+        world.connector.source(maildir())
     with pytest.raises(OutOfBounds, match="type: this service allows destinations"):
-        world.opener.target(maildir().destinations[0])
+        world.connector.target(maildir().destinations[0])
     assert world.opened == []
 
 
@@ -410,4 +410,4 @@ def test_a_destination_that_turns_out_to_be_elsewhere_is_not_used(ground: Path) 
     world = World(bounds(ground))
     world.place = lambda url: f"file:{ground / 'elsewhere'}"
     with pytest.raises(OutOfBounds):
-        world.opener.target(DestinationOptions(url="inside"))
+        world.connector.target(DestinationOptions(url="inside"))

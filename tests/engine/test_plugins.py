@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import attrs
@@ -11,8 +11,10 @@ import pytest
 
 from maildaemon_core.engine.plugins import (
     DESTINATIONS,
+    OPENERS,
     SOURCES,
     STORES,
+    Openers,
     Registry,
     installed_destinations,
     installed_sources,
@@ -21,6 +23,7 @@ from maildaemon_core.engine.plugins import (
 from maildaemon_core.errors import BrokenPlugin, UnknownKind
 from maildaemon_core.ports import Kind, MailSource
 from maildaemon_core.store_port import Store
+from tests.core.boxes import BoxOpener
 
 
 @attrs.frozen
@@ -127,3 +130,44 @@ def test_the_groups_have_the_names_that_plugin_authors_were_told() -> None:
     assert (SOURCES, DESTINATIONS, STORES) == ("maildaemon.sources", "maildaemon.destinations", "maildaemon.stores")
     for registry_ in (installed_sources(), installed_destinations(), installed_stores()):
         assert isinstance(registry_.names(), list)
+
+
+# Openers --------------------------------------------------------------------------------------------------------------
+
+OPENER = BoxOpener(name="box")
+A_CLASS = BoxOpener
+
+
+def opener_point(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name=name, value=value, group=OPENERS)
+
+
+BROKEN_OPENERS = [
+    opener_point("missing", "maildaemon_never_was:OPENER"),
+    opener_point("wrong", f"{__name__}:NOT_A_KIND"),
+    opener_point("classy", f"{__name__}:A_CLASS"),
+]
+
+
+def test_broken_openers_are_told_apart_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    openers = Openers(entries=[*BROKEN_OPENERS, opener_point("box", f"{__name__}:OPENER")])
+    assert list(openers.working()) == [OPENER]
+    assert set(openers.broken()) == {"missing", "wrong", "classy"}
+    assert {plugin.name: plugin.fault is None for plugin in openers.plugins()} == {
+        "box": True, "classy": False, "missing": False, "wrong": False,
+    }  # fmt: skip
+    assert "a class, where an object is wanted" in openers.broken()["classy"].message
+    assert all(error.remedy for error in openers.broken().values())
+    assert openers.working() is openers.working()
+    assert len(caplog.records) == 3, "the log is told once"
+
+
+def test_given_openers_take_the_place_of_those_that_are_installed() -> None:
+    assert Openers([OPENER]).working() == (OPENER,)
+    assert Openers([]).working() == ()
+    assert Openers([]).names() == []
+    assert [*Openers().names()] == [*installed(OPENERS)]
+
+
+def installed(group: str) -> list[str]:
+    return sorted(entry.name for entry in entry_points(group=group))

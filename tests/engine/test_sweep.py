@@ -21,6 +21,7 @@ from maildaemon_core.mime import read_message
 from maildaemon_core.monitoring import EntriesRecorded, MailsFound, SweepEnded, SweepStarted, SweepState
 from maildaemon_core.ports import Fetched, Page, Unfetched, Vanished
 from maildaemon_core.progress import Outcome, Stage
+from maildaemon_core.reading import Reading
 from maildaemon_core.schedule import MAX_ATTEMPTS
 from maildaemon_core.testing.memory_source import MemorySource
 from tests.engine.story import LEASE_SECONDS, Story, counted, mail
@@ -329,8 +330,8 @@ def test_a_mail_that_our_own_code_cannot_read_fails_alone(monkeypatch: pytest.Mo
     ref = story.server.plant(mail("odd"))
     story.server.plant(mail("even"))
 
-    def faulty(content: Content) -> Message:
-        message = read_message(content)
+    def faulty(content: Content, reading: Reading) -> Message:
+        message = read_message(content, reading)
         if message.headers.subject == "odd":
             raise IndexError("a fault of ours")
         return message

@@ -17,7 +17,7 @@ from litestar.testing import TestClient
 from maildaemon_adapters.sealing import Vault, master_keys, new_master_key
 from maildaemon_core.access import ALL_SCOPES, CHANCE_BYTES, Scope, make_key
 from maildaemon_core.engine.daemon import MailDaemon
-from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Registry
+from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Openers, Registry
 from maildaemon_core.errors import LoginRefused, StoreUnavailable
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import MailboxInfo
@@ -63,9 +63,16 @@ class FragileStore(MemoryStore):
 
 
 class SmallService:
-    """``ago``: how far the daemon's clock is behind.  ``plugins`` are entry points beside those that work."""
+    """``ago``: how far the daemon's clock is behind.  ``plugins`` are entry points beside those that work,
+    ``openers`` those of openers."""
 
-    def __init__(self, *, settings: ApiSettings | None = None, plugins: Iterable[EntryPoint] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        settings: ApiSettings | None = None,
+        plugins: Iterable[EntryPoint] = (),
+        openers: Iterable[EntryPoint] = (),
+    ) -> None:
         self.ago = timedelta()
         self.store = FragileStore(self.now)
         self.server = MemoryServer()
@@ -80,6 +87,7 @@ class SmallService:
             destinations=Registry[Destination](
                 DESTINATIONS, entries=plugins, memory=Kind(settings=NoSettings, open=self._destination)
             ),
+            openers=Openers(entries=openers),
             monitors=[self.metrics],
             clock=self.now,
         )

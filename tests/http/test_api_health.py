@@ -13,7 +13,7 @@ import pytest
 
 from maildaemon_core.access import Scope
 from maildaemon_core.engine.daemon import MailDaemon
-from maildaemon_core.engine.plugins import DESTINATIONS
+from maildaemon_core.engine.plugins import DESTINATIONS, OPENERS
 from maildaemon_core.engine.watched import LONGEST_SILENCE, LOOP_PATIENCE, Watched
 from maildaemon_core.errors import Trouble
 from maildaemon_core.message import FolderRef
@@ -294,6 +294,18 @@ def test_a_broken_plugin_is_named_and_one_of_ours_that_lacks_its_extra_is_not() 
     assert "no_such_module_of_pigeons" in found["destination 'pigeon'"]["message"]
     assert all(one["remedy"] for one in found.values())
     assert probe.status_code == 200
+
+
+def test_a_broken_opener_is_named_like_any_plugin() -> None:
+    service = SmallService(openers=[EntryPoint(name="crate", value="no_such_module_of_crates:OPENER", group=OPENERS)])
+    service.daemon.start(service.catalog)
+    with service.client() as get:
+        answer = get("/health/ready")
+    service.daemon.close(deadline=5)
+    assert answer.status_code == 503
+    (finding,) = answer.json()["findings"]
+    assert (finding["concerns"], finding["subject"]) == ("plug-in", "opener 'crate'")
+    assert "no_such_module_of_crates" in finding["message"]
 
 
 def test_what_is_asked_for_must_be_known(service: SmallService) -> None:

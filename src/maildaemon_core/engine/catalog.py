@@ -101,7 +101,7 @@ class Rotation:
 class Catalog:
     """The configurations of a store.
 
-    ``problems`` says everything that is wrong with options (``Opener.problems``); ``refused`` why a secret as it is
+    ``problems`` says everything that is wrong with options (``Connector.problems``); ``refused`` why a secret as it is
     written may not be taken on, None if it may.  Every method raises ``StoreUnavailable`` as the store does.
 
     One account has one configuration: a second active one that watches the same folders is refused (``Rival``) if

@@ -15,12 +15,19 @@ import attrs
 
 from maildaemon_core import codec
 from maildaemon_core.confinement import Confinement
+from maildaemon_core.containers import Opener
 from maildaemon_core.engine import catalog as catalogs
 from maildaemon_core.engine.catalog import Catalog, Kept, UnknownMailbox
 from maildaemon_core.engine.confining import trusted
+from maildaemon_core.engine.connecting import Connector, with_secrets_read
 from maildaemon_core.engine.leasing import Leasing
-from maildaemon_core.engine.opening import Opener, with_secrets_read
-from maildaemon_core.engine.plugins import Registry, installed_destinations, installed_sources, installed_stores
+from maildaemon_core.engine.plugins import (
+    Openers,
+    Registry,
+    installed_destinations,
+    installed_sources,
+    installed_stores,
+)
 from maildaemon_core.engine.retrying import Retrying
 from maildaemon_core.engine.roster import NotSwept, Roster
 from maildaemon_core.engine.seats import Seat
@@ -59,6 +66,7 @@ def utc_now() -> datetime:
 class MailDaemon:
     """Watches mailboxes: holds their options, sweeps them, and tells what became of every mail.
 
+    ``openers`` open containers within mails, such as winmail.dat; without them those that are installed do.
     ``monitors`` are told of what happens; ``read_secret`` turns references into secrets; ``spool`` is the folder for
     large mails in transit.  ``limited_secrets`` and ``confinement`` hold for mailboxes of a catalog, which people may
     have made who are not to reach what this process can reach; without them these may do what adopted ones may.  Use it
@@ -71,6 +79,7 @@ class MailDaemon:
         *,
         sources: Registry[MailSource] | None = None,
         destinations: Registry[Destination] | None = None,
+        openers: Openers | Sequence[Opener] | None = None,
         read_secret: SecretReader = lambda secret: secret,
         limited_secrets: SecretReader | None = None,
         confinement: Confinement | None = None,
@@ -80,13 +89,16 @@ class MailDaemon:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.store = store
-        self._opener = Opener(
+        self._connector = Connector(
             sources=sources or installed_sources(),
             destinations=destinations or installed_destinations(),
             spool=FolderSpool(spool),
             read_secret=read_secret,
         )
-        self._limited = attrs.evolve(self._opener, read_secret=limited_secrets or read_secret, confinement=confinement)
+        self._limited = attrs.evolve(
+            self._connector, read_secret=limited_secrets or read_secret, confinement=confinement
+        )
+        self._openers = openers if isinstance(openers, Openers) else Openers(openers)
         self._monitors = tuple(monitors)
         self._clock = clock
         self._stopping = Signal()
@@ -97,8 +109,9 @@ class MailDaemon:
             store=store,
             roster=self._roster,
             leasing=self._leasing,
-            opener=self._opener,
+            connector=self._connector,
             limited=self._limited,
+            openers=self._openers,
             bounds=bounds,
             clock=clock,
             tell=self._tell,
@@ -116,6 +129,7 @@ class MailDaemon:
         stores: Registry[Store] | None = None,
         sources: Registry[MailSource] | None = None,
         destinations: Registry[Destination] | None = None,
+        openers: Openers | Sequence[Opener] | None = None,
         read_secret: SecretReader = lambda secret: secret,
         limited_secrets: SecretReader | None = None,
         confinement: Confinement | None = None,
@@ -127,6 +141,7 @@ class MailDaemon:
             open_store(url, store_options, make=make, stores=stores, read_secret=read_secret),
             sources=sources,
             destinations=destinations,
+            openers=openers,
             read_secret=read_secret,
             limited_secrets=limited_secrets,
             confinement=confinement,
@@ -178,7 +193,7 @@ class MailDaemon:
         The store keeps them with their secrets masked, as changed by ``FROM_FILE``; the secrets themselves live in this
         object only.
         """
-        if faults := self._opener.problems(options):
+        if faults := self._connector.problems(options):
             raise InvalidOptions(faults)
         document = codec.write(options, secrets="mask")
         saved = self.store.save(Configuration(id=mailbox, name=options.label, document=document), by=FROM_FILE)
@@ -220,12 +235,17 @@ class MailDaemon:
     @property
     def sources(self) -> Registry[MailSource]:
         """The kinds of sources that there are."""
-        return self._opener.sources
+        return self._connector.sources
 
     @property
     def destinations(self) -> Registry[Destination]:
         """The kinds of destinations that there are."""
-        return self._opener.destinations
+        return self._connector.destinations
+
+    @property
+    def openers(self) -> Openers:
+        """What opens containers within mails."""
+        return self._openers
 
     def validate(
         self, mailbox: MailboxId, options: MailboxOptions, *, trusted: bool | None = None
@@ -235,10 +255,10 @@ class MailDaemon:
         ``trusted``: whether they may reach what this process can reach, as adopted ones may; else what mailboxes of a
         catalog may.  Unless it is said, they may if this mailbox was adopted.
         """
-        usual = self._sweeping.opener_of(self._roster.member(mailbox))
-        opener = usual if trusted is None else self._opener if trusted else self._limited
-        with opener.context():
-            return Validation(opener, self.store, self._clock).run(mailbox, options)
+        usual = self._sweeping.connector_of(self._roster.member(mailbox))
+        connector = usual if trusted is None else self._connector if trusted else self._limited
+        with connector.context():
+            return Validation(connector, self._openers, self.store, self._clock).run(mailbox, options)
 
     def refreshed(self, mailbox: MailboxId) -> None:
         """The mailbox was made, changed or removed in the store: that takes effect at once.

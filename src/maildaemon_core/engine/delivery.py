@@ -144,10 +144,12 @@ class Delivery:
         return self._reserve(staged, others)
 
     def _planned(self, batch: BatchId, job: Job) -> Entry:
-        taken: set[Path] = {(artifact.place, artifact.path) for artifact in job.plan.done}
+        # What was recorded under a name keeps it, whatever else of the mail would like to have it now (law 5).
+        settled = [wish.artifact for wish in job.plan.wishes if wish.settled]
+        taken: set[Path] = {(artifact.place, artifact.path) for artifact in (*job.plan.done, *settled)}
         artifacts = list(job.plan.done)
         for number, wish in enumerate(job.plan.wishes, start=1):
-            artifact = choose_path(wish.artifact, job.entry.key, taken)
+            artifact = wish.artifact if wish.settled else choose_path(wish.artifact, job.entry.key, taken)
             taken.add((artifact.place, artifact.path))
             artifacts.append(attrs.evolve(artifact, part=f"{job.entry.id}-{number}"))
         return self._book.after(
@@ -338,15 +340,15 @@ class Delivery:
 
     def _dropped(self, entry: Entry, answers: Answers) -> Entry | None:
         """A dismissed mail after what its destinations say of it; None if they do not say."""
-        said = {artifact.slot: answers.about(artifact) for artifact in _unpublished(entry)}
+        said = {(a.place, a.path): answers.about(a) for a in _unpublished(entry)}
         if not all(isinstance(answer, StillStaged | WasPublished | Unknown) for answer in said.values()):
             return None
-        published = {slot: answer.receipt for slot, answer in said.items() if isinstance(answer, WasPublished)}
-        artifacts = [attrs.evolve(a, receipt=published.get(a.slot, a.receipt)) for a in entry.artifacts]
+        published = {path: answer.receipt for path, answer in said.items() if isinstance(answer, WasPublished)}
+        artifacts = [attrs.evolve(a, receipt=published.get((a.place, a.path), a.receipt)) for a in entry.artifacts]
         entry = self._book.after(entry, Published(tuple(artifacts)))
         if entry.stage is Stage.STORED:
             return self._at_rest(entry)
-        unknown = next((artifact for artifact in artifacts if isinstance(said.get(artifact.slot), Unknown)), None)
+        unknown = next((a for a in artifacts if isinstance(said.get((a.place, a.path)), Unknown)), None)
         if unknown is not None:
             return self._book.after(entry, Unconfirmable(troubles.unconfirmed(unknown)))
         return self._book.after(entry, Dismissed())

@@ -6,28 +6,35 @@ Our own adapters come through the same groups as anybody's.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 import attrs
 
+from maildaemon_core.containers import Opener
 from maildaemon_core.errors import BrokenPlugin, UnknownKind
 from maildaemon_core.ports import Destination, Kind, MailSource
 from maildaemon_core.store_port import Store
 
+logger = logging.getLogger(__name__)
+
 SOURCES = "maildaemon.sources"
 DESTINATIONS = "maildaemon.destinations"
 STORES = "maildaemon.stores"
+OPENERS = "maildaemon.openers"
 
 _OURS = frozenset({"imap", "sqlite", "file"})
 """Kinds of this distribution, for the line that installs what they need."""
 
 _EXTRA = {"sqlite": "sql", "file": ""}
 
-_NOUN = {SOURCES: "source", DESTINATIONS: "destination", STORES: "store"}
+_NOUN = {SOURCES: "source", DESTINATIONS: "destination", STORES: "store", OPENERS: "opener"}
 
 P = TypeVar("P")
+T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
@@ -39,23 +46,29 @@ class Plugin:
     fault: str | None = None
 
 
-class Registry(Generic[P]):
-    """The adapters of one group, by name.  ``entries`` replaces what is installed, for tests and for embedding."""
+class Installed(ABC, Generic[T]):
+    """What is installed under one group of entry points, by name; each is loaded when it is first asked for.
 
-    def __init__(self, group: str, entries: Iterable[EntryPoint] | None = None, **kinds: Kind[Any, P]) -> None:
-        self._group = group
+    ``entries`` replaces what is installed, for tests and for embedding; ``given`` takes the place of entries.
+    """
+
+    def __init__(self, group: str, entries: Iterable[EntryPoint] | None, given: Mapping[str, T]) -> None:
         self._noun = _NOUN.get(group, "plug-in")
         found = entry_points(group=group) if entries is None else entries
         self._entries = {entry.name: entry for entry in found}
-        self._kinds: dict[str, Kind[Any, P]] = dict(kinds)
+        self._loaded: dict[str, T] = dict(given)
+
+    @abstractmethod
+    def _refusal(self, loaded: object) -> str | None:
+        """Why what an entry point names is not what it should be."""
 
     def names(self) -> Sequence[str]:
-        return sorted({*self._entries, *self._kinds})
+        return sorted({*self._entries, *self._loaded})
 
-    def kind(self, name: str) -> Kind[Any, P]:
-        """The adapter of that name; raises ``UnknownKind`` or ``BrokenPlugin``, each of which says what to do."""
-        if name in self._kinds:
-            return self._kinds[name]
+    def get(self, name: str) -> T:
+        """The one of that name; raises ``UnknownKind`` or ``BrokenPlugin``, each of which says what to do."""
+        if name in self._loaded:
+            return self._loaded[name]
         entry = self._entries.get(name)
         if entry is None:
             installed = ", ".join(self.names()) or "none"
@@ -65,16 +78,16 @@ class Registry(Generic[P]):
                 remedy=f"did you mean {alike[0]!r}?" if alike else self._how_to_get(name),
             )
         try:
-            kind = entry.load()
+            loaded = entry.load()
         except (Exception, SystemExit) as error:  # a script that was never meant to be imported may want to end
             raise self._broken(entry, error) from error
-        if not isinstance(kind, Kind):
+        if refusal := self._refusal(loaded):
             raise BrokenPlugin(
-                f"the {self._noun} {name!r} ({entry.value}) is not a maildaemon Kind",
-                remedy="tell its author, or uninstall it",
+                f"the {self._noun} {name!r} ({entry.value}) is {refusal}", remedy="tell its author, or uninstall it"
             )
-        self._kinds[name] = kind
-        return kind
+        one: T = loaded
+        self._loaded[name] = one
+        return one
 
     def _how_to_get(self, name: str) -> str:
         if name in _EXTRA:  # one of ours that is not registered: this installation is older, or damaged
@@ -88,7 +101,7 @@ class Registry(Generic[P]):
             entry = self._entries.get(name)
             distribution = entry.dist.name if entry is not None and entry.dist is not None else ""
             try:
-                self.kind(name)
+                self.get(name)
             except BrokenPlugin as error:
                 plugins.append(Plugin(name=name, distribution=distribution, fault=str(error.trouble())))
             else:
@@ -106,6 +119,59 @@ class Registry(Generic[P]):
             f"the {self._noun} {entry.name!r} ({entry.value}) cannot be loaded: {type(error).__name__}: {error}",
             remedy="repair or uninstall it; everything that does not name it goes on",
         )
+
+
+class Registry(Installed[Kind[Any, P]]):
+    """The adapters of one group, by name.  ``entries`` replaces what is installed, for tests and for embedding."""
+
+    def __init__(self, group: str, entries: Iterable[EntryPoint] | None = None, **kinds: Kind[Any, P]) -> None:
+        super().__init__(group, entries, kinds)
+
+    def kind(self, name: str) -> Kind[Any, P]:
+        """The adapter of that name; raises ``UnknownKind`` or ``BrokenPlugin``, each of which says what to do."""
+        return self.get(name)
+
+    def _refusal(self, loaded: object) -> str | None:
+        return None if isinstance(loaded, Kind) else "not a maildaemon Kind"
+
+
+class Openers(Installed[Opener]):
+    """What opens containers within mails: ``given`` ones, or what is installed, or ``entries`` instead."""
+
+    def __init__(self, given: Sequence[Opener] | None = None, *, entries: Iterable[EntryPoint] | None = None) -> None:
+        named = {str(opener.name): opener for opener in given or ()}
+        super().__init__(OPENERS, () if given is not None and entries is None else entries, named)
+        self._working: Sequence[Opener] | None = None
+
+    def working(self) -> Sequence[Opener]:
+        """Those that can be used, by name, so that the same one always opens what several recognise.
+
+        The log names those that are broken, once; the others go on without them.
+        """
+        if self._working is None:
+            found: list[Opener] = []
+            for name in self.names():
+                try:
+                    found.append(self.get(name))
+                except BrokenPlugin as error:
+                    logger.warning("%s", error.trouble())
+            self._working = tuple(found)
+        return self._working
+
+    def broken(self) -> Mapping[str, BrokenPlugin]:
+        """Those that cannot be used, by name, each with why."""
+        faults: dict[str, BrokenPlugin] = {}
+        for name in self.names():
+            try:
+                self.get(name)
+            except BrokenPlugin as error:
+                faults[name] = error
+        return faults
+
+    def _refusal(self, loaded: object) -> str | None:
+        if isinstance(loaded, type):
+            return "a class, where an object is wanted"
+        return None if isinstance(loaded, Opener) and isinstance(loaded.name, str) else "not a maildaemon Opener"
 
 
 def installed_sources() -> Registry[MailSource]:

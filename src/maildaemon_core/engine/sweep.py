@@ -16,6 +16,7 @@ import attrs
 from maildaemon_core.engine.book import Book
 from maildaemon_core.engine.delivery import Delivery, Job
 from maildaemon_core.engine.discovery import LOST, Discovery
+from maildaemon_core.engine.holding import Holding
 from maildaemon_core.engine.targets import Paused, Targets, internal_trouble
 from maildaemon_core.engine.tidying import Tidying
 from maildaemon_core.errors import (
@@ -34,6 +35,7 @@ from maildaemon_core.options import Aftercare, MailboxOptions
 from maildaemon_core.plan import Nothing, Store, plan_message, too_large
 from maildaemon_core.ports import Fetched, Known, MailSource, Page, Settled, Unfetched, Vanished
 from maildaemon_core.progress import Dismissed, Entry, GaveUp, Gone, LeftInHand, LetGo, Stage, Taken, Withheld
+from maildaemon_core.reading import PLAIN, Reading
 from maildaemon_core.schedule import MAX_ATTEMPTS, after_failure
 from maildaemon_core.store_port import Lease
 
@@ -93,8 +95,9 @@ class _Ahead:
 class Sweep:
     """A sweep of the mailbox whose lease this is.
 
-    ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.  When
-    ``stopping`` says so, the batch that is being stored is finished, and no other one begun, nor another page listed,
+    ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.
+    ``reading`` brings what opens containers and where that is held; the options say what is opened.  When ``stopping``
+    says so, the batch that is being stored is finished, and no other one begun, nor another page listed,
     nor anything more done on the server.
     """
 
@@ -110,6 +113,7 @@ class Sweep:
         tell: Callable[[Event], None],
         nonce: str,
         bounds: Bounds = BOUNDS,
+        reading: Reading = PLAIN,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._lease = lease
@@ -118,9 +122,17 @@ class Sweep:
         self._open_source = open_source
         self._lane = lane
         self._bounds = bounds
+        self._holding = Holding(reading.keep)
+        self._reading = attrs.evolve(
+            reading,
+            attached_mails=options.attached_mails,
+            inline_pictures=options.inline_pictures,
+            keep=self._holding.keep,
+        )
         self._book = Book(lease, clock, tell)
         self._delivery = Delivery(self._book, targets, nonce)
         self._server = ""
+        self._full: SpoolFull | None = None
         self._stopping = stopping
 
     def run(self) -> SweepReport:
@@ -295,8 +307,12 @@ class Sweep:
             jobs, also = self._judge(batch, caught)
             stored = self._delivery.deliver(jobs, also)
         finally:
+            self._holding.close()
             for content in contents:
                 content.close()
+        full, self._full = self._full, None
+        if full is not None and caught.error is None:
+            raise full
         if isinstance(caught.error, FolderMissing | FolderRefused):
             self._book.blame_folder(batch.entries[0].ref.folder, caught.error.trouble())  # the others go on
         elif caught.error is not None:
@@ -328,8 +344,11 @@ class Sweep:
         if trouble := too_large(content.size, self._options):
             return self._book.after(entry, GaveUp(trouble))
         try:
-            message = read_message(content)
+            message = read_message(content, self._reading)
             plan = plan_message(entry, message, self._options, self._targets.places())
+        except SpoolFull as error:
+            self._full = error
+            return self._let_go_of(entry, error)
         except Exception as error:
             logger.exception("mail %s of mailbox %s could not be worked off", entry.ref, self._options.label)
             return self._after_failure(entry, internal_trouble("reading the mail", error))
@@ -348,12 +367,16 @@ class Sweep:
     def _unanswered(self, entry: Entry, error: Exception | None, *, alone: bool) -> Entry:
         if isinstance(error, FolderMissing | FolderRefused):
             return self._book.after(entry, LetGo(trouble=error.trouble()))
-        if isinstance(error, SpoolFull):  # perhaps there is never room for this one: alone, it is not in others' way
-            return self._book.after(entry, LetGo(suspect=True, trouble=error.trouble()))
+        if isinstance(error, SpoolFull):
+            return self._let_go_of(entry, error)
         if error is not None and not alone:
             return self._book.after(entry, LetGo(suspect=True))  # one of them may be why the session broke
         trouble = error.trouble() if isinstance(error, MaildaemonError) else None
         return self._after_failure(entry, trouble or _NO_ANSWER)
+
+    def _let_go_of(self, entry: Entry, error: SpoolFull) -> Entry:
+        """A mail that could not be held; perhaps there is never room for it: alone, it is not in others' way."""
+        return self._book.after(entry, LetGo(suspect=True, trouble=error.trouble()))
 
     def _after_failure(self, entry: Entry, trouble: Trouble) -> Entry:
         return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))

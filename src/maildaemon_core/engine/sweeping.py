@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,9 +13,10 @@ from typing import Final
 
 import attrs
 
+from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.lanes import Lanes
 from maildaemon_core.engine.leasing import Heartbeat, Leasing
-from maildaemon_core.engine.opening import Opener
+from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.retrying import take_back
 from maildaemon_core.engine.roster import Member, Roster
 from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
@@ -24,6 +26,7 @@ from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions
 from maildaemon_core.progress import Outcome
+from maildaemon_core.reading import Reading
 from maildaemon_core.store_port import Configuration, Lease, Store
 
 logger = logging.getLogger(__name__)
@@ -36,14 +39,15 @@ BY_CHANCE: Final = 4
 class Sweeping:
     """What every sweep of this process needs.
 
-    ``opener`` is for mailboxes that were adopted, ``limited`` for those of a catalog.
+    ``connector`` is for mailboxes that were adopted, ``limited`` for those of a catalog.
     """
 
     store: Store
     roster: Roster
     leasing: Leasing
-    opener: Opener
-    limited: Opener
+    connector: Connector
+    limited: Connector
+    openers: Openers
     bounds: Bounds
     clock: Callable[[], datetime]
     tell: Callable[[Event], None]
@@ -89,8 +93,8 @@ class Sweeping:
                 report = attrs.evolve(report, state=SweepState.PAUSED, trouble=error.trouble())
         return report
 
-    def opener_of(self, member: Member | None) -> Opener:
-        return self.opener if member is not None and member.trusted else self.limited
+    def connector_of(self, member: Member | None) -> Connector:
+        return self.connector if member is not None and member.trusted else self.limited
 
     def _under(self, lease: Lease, stopping: Callable[[], bool], again: frozenset[Outcome]) -> SweepReport:
         member, configuration = self.roster.current(lease.mailbox)
@@ -105,16 +109,16 @@ class Sweeping:
         def outdated() -> bool:
             return stopping() or not self.roster.is_as_kept(member)  # another process may have changed it
 
-        return self._sweep(lease, options, self.opener_of(member), _nonce(configuration), outdated)
+        return self._sweep(lease, options, self.connector_of(member), _nonce(configuration), outdated)
 
     def _sweep(
-        self, lease: Lease, options: MailboxOptions, opener: Opener, nonce: str, stopping: Callable[[], bool]
+        self, lease: Lease, options: MailboxOptions, connector: Connector, nonce: str, stopping: Callable[[], bool]
     ) -> SweepReport:
         opened: list[Target] = []
         try:
-            opened += (opener.target(destination) for destination in options.destinations)
+            opened += (connector.target(destination) for destination in options.destinations)
             with (
-                opener.context(),
+                connector.context(),
                 Lanes(1, "source") as lane,
                 Lanes(max(len(opened) - 1, 1), "destination") as lanes,
             ):
@@ -122,12 +126,13 @@ class Sweeping:
                     lease,
                     options,
                     Targets(opened, lanes),
-                    lambda: opener.source(options),
+                    lambda: connector.source(options),
                     lane=lane,
                     clock=self.clock,
                     tell=self.tell,
                     nonce=nonce,
                     bounds=self.bounds,
+                    reading=Reading(openers=self.openers.working(), keep=connector.spool.keep, clock=time.monotonic),
                     stopping=stopping,
                 ).run()
         except StoreUnavailable as error:
@@ -140,7 +145,7 @@ class Sweeping:
                 lease.mailbox, SweepState.FAILED, internal_trouble("opening the destinations", error)
             )
         finally:
-            _close(opened, opener)
+            _close(opened, connector)
 
     def _not_swept(self, mailbox: MailboxId, state: SweepState, trouble: Trouble) -> SweepReport:
         """The report of a sweep that did not get so far as to tell of itself."""
@@ -151,10 +156,10 @@ class Sweeping:
         return report
 
 
-def _close(opened: Sequence[Target], opener: Opener) -> None:
+def _close(opened: Sequence[Target], connector: Connector) -> None:
     for target in opened:
         try:
-            with opener.context():
+            with connector.context():
                 target.destination.close()
         except MaildaemonError:
             pass

@@ -11,8 +11,9 @@ from functools import partial
 import attrs
 
 from maildaemon_core.admission import is_older
+from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.holder import this_process
-from maildaemon_core.engine.opening import Opener
+from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.targets import internal_trouble
 from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError, Trouble
@@ -42,25 +43,30 @@ _WILL = {
 class Validation:
     """Looks at everything that a sweep would need; leaves nothing behind."""
 
-    def __init__(self, opener: Opener, store: Store, clock: Callable[[], datetime]) -> None:
-        self._opener = opener
+    def __init__(self, connector: Connector, openers: Openers, store: Store, clock: Callable[[], datetime]) -> None:
+        self._connector = connector
+        self._openers = openers
         self._store = store
         self._clock = clock
 
     def run(self, mailbox: MailboxId, options: MailboxOptions) -> Sequence[Finding]:
-        faults = self._opener.problems(options)
+        faults = self._connector.problems(options)
         if faults:
             return [Finding(level=Level.FAULT, subject=fault.path, message=fault.message) for fault in faults]
         findings = [
             Finding(level=Level.WARNING, subject=warning.path, message=warning.message) for warning in warnings(options)
         ]
+        findings += (
+            Finding(level=Level.WARNING, subject=f"opener {name!r}", message=error.message, remedy=error.remedy)
+            for name, error in self._openers.broken().items()
+        )
         findings += self._source(mailbox, options)
         for destination in options.destinations:
             findings += _guarded(f"destination {destination.name}", partial(self._destination, destination))
         return [*findings, *_guarded("spool", self._spool)]
 
     def _spool(self) -> Sequence[Finding]:
-        spool = self._opener.spool
+        spool = self._connector.spool
         if not isinstance(spool, FolderSpool):
             return ()
         return [
@@ -70,12 +76,12 @@ class Validation:
         ]
 
     def _destination(self, options: DestinationOptions) -> Sequence[Finding]:
-        with closing(self._opener.target(options).destination) as destination:
+        with closing(self._connector.target(options).destination) as destination:
             return destination.check()
 
     def _source(self, mailbox: MailboxId, options: MailboxOptions) -> Sequence[Finding]:
         def look() -> Sequence[Finding]:
-            with self._opener.source(options) as source:
+            with self._connector.source(options) as source:
                 findings = [Finding(level=Level.FINE, subject="login", message=f"works: {source.server()}")]
                 choice = choose_folders(options, source.folders()) if needs_listing(options) else named_folders(options)
                 findings += (

@@ -295,6 +295,8 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "folders": ([], ["INBOX"], [""], "INBOX", [None]),
     "afterStore": ("seen", {"move": "Done"}, {"move": ""}, "delete", None),
     "mailArchiving": ({}, {"active": True, "format": "eml"}, {"format": "pst"}, {"x": 1}, None),
+    "attachedMails": ("keep", "open", "both", "OPEN", True, None),
+    "inlinePictures": (True, False, "yes", 1, None),
     "since": ("now", "2026-01-01T00:00:00Z", "yesterday", 7, None),
     "maxMessageBytes": (1, 0, 2**63 - 1, 2**63, None),
     "pollIntervalSeconds": (5, 4, 2**31, None),

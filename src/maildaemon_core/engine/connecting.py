@@ -35,7 +35,7 @@ Placing = Callable[[str, Sequence[str]], str]
 
 
 @attrs.frozen(kw_only=True)
-class Opener:
+class Connector:
     """Opens what options name, with their secrets read; ``confinement`` is what they may reach, None: anything."""
 
     sources: Registry[MailSource]
