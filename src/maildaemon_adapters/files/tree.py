@@ -109,9 +109,10 @@ class Tree(Protocol):
         """None if nothing is there; never a cached answer."""
         ...
 
-    def write(self, path: str, pieces: Iterable[bytes]) -> None:
+    def write(self, path: str, pieces: Iterable[bytes], size: int | None = None) -> None:
         """Writes a file anew, from its beginning to its end, durably where the server can promise that.
 
+        ``size``: how many bytes ``pieces`` will be, where that is known; some protocols have to announce it.
         Memory does not grow with the file.  Whatever was under ``path`` before is replaced: it is only called for the
         staging folder, so nobody looks.  Whatever goes wrong, in ``pieces`` too, as little as possible is left, and
         never a file of the full size.  ``MISSING`` if its folder is missing.
@@ -126,7 +127,9 @@ class Tree(Protocol):
         """Makes the file ``source`` visible as ``target``, as ``showing`` says; its ETag or version if it has one.
 
         ``EXISTS`` if anything is under ``target`` already: then nothing was changed.  ``MISSING`` if ``source`` is
-        missing, or the folder of ``target``.
+        missing, or the folder of ``target``.  Where files are copied, a copy of this very ``source`` that is there
+        already (of this one, not of one with the same bytes) is what was wanted: somebody died before he could remove
+        ``source``, or was not answered.
         """
         ...
 
@@ -137,7 +140,8 @@ class Tree(Protocol):
     def make_folder(self, path: str) -> None:
         """Makes a folder in one that is there; one that is there already is fine.
 
-        ``MISSING``, ``BLOCKED``.  Where folders are nothing but parts of names it does nothing.
+        ``""`` makes the root, with the folders above it as far as the server lets that be done.  ``MISSING``,
+        ``BLOCKED``.  Where folders are nothing but parts of names it does nothing.
         """
         ...
 

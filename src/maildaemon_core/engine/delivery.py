@@ -12,6 +12,7 @@ import attrs
 
 from maildaemon_core.engine import troubles
 from maildaemon_core.engine.book import THE_END, Book
+from maildaemon_core.engine.marking import part_name
 from maildaemon_core.engine.targets import Answers, Paused, Targets
 from maildaemon_core.errors import PathsTaken, Trouble
 from maildaemon_core.message import BatchId
@@ -147,9 +148,11 @@ class Delivery:
         taken: set[Path] = {(artifact.place, artifact.path) for artifact in job.plan.done}
         artifacts = list(job.plan.done)
         for number, wish in enumerate(job.plan.wishes, start=1):
-            artifact = choose_path(wish.artifact, job.entry.key, taken)
+            marked = self._targets.options(wish.artifact.place).done_marker
+            artifact = choose_path(wish.artifact, job.entry.key, taken, marked=marked)
             taken.add((artifact.place, artifact.path))
-            artifacts.append(attrs.evolve(artifact, part=f"{job.entry.id}-{number}"))
+            part = part_name(f"{job.entry.id}-{number}", marked=marked)
+            artifacts.append(attrs.evolve(artifact, part=part))
         return self._book.after(
             job.entry,
             Planned(
@@ -207,7 +210,8 @@ class Delivery:
                     first = self._wished.get((entry.id, artifact.slot), artifact.path)
                     wish = attrs.evolve(artifact, path=first)
                     own = _paths(entry) | {(other.place, other.path) for other in artifacts}
-                    artifacts.append(choose_path(wish, entry.key, self._taken | own))
+                    marked = self._targets.options(artifact.place).done_marker
+                    artifacts.append(choose_path(wish, entry.key, self._taken | own, marked=marked))
             else:
                 renamed.append(attrs.evolve(entry, artifacts=tuple(artifacts)))
         return renamed, failed
