@@ -79,11 +79,29 @@ nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.error_on_missing_interpreters = True
 
-SERVERS = {"chromium": "chromium", "dovecot": "dovecot-imapd", "postgres": "postgresql"}
+SERVERS = {
+    "chromium": "chromium",
+    "dovecot": "dovecot-imapd",
+    "node": "nodejs",
+    "npm": "npm",
+    "postgres": "postgresql",
+    "proftpd": "proftpd-mod-crypto",
+    "smbd": "samba",
+    "sshd": "openssh-server",
+}
 """The real servers, and the browser, that tests talk to: program, and the Debian package that has it."""
 
-SERVICES = {"dovecot": ("dovecot.service", "dovecot.socket"), "postgres": ("postgresql.service",)}
+SERVICES = {
+    "dovecot": ("dovecot.service", "dovecot.socket"),
+    "postgres": ("postgresql.service",),
+    "proftpd": ("proftpd.service",),
+    "smbd": ("smbd.service", "nmbd.service", "samba-ad-dc.service"),
+    "sshd": ("ssh.service",),
+}
 """What these packages would have started at the next boot."""
+
+FROM_NPM = {"azurite": "3.35.0"}
+"""What of the tests' servers comes from npm, with its version; it is kept in ``.nox/npm``."""
 
 AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/postgresql/*/bin")
 """Where Debian keeps servers, and not everybody's PATH leads to."""
@@ -109,6 +127,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Runs every test that this machine can run, on two cores, and says what it could not run."""
     provide_servers(session)
+    provide_from_npm(session)
     install(session, "--editable", ".[all]", groups=("test",))
     session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
 
@@ -117,6 +136,7 @@ def tests(session: nox.Session) -> None:
 def heavy(session: nox.Session) -> None:
     """Runs the heavy cases in full: many examples, many mails, many crashes."""
     provide_servers(session)
+    provide_from_npm(session)
     install(session, "--editable", ".[all]", groups=("test",))
     session.run(
         *("python", "-m", "pytest", "-m", "heavy", "-n", "2", "--timeout", "0", *session.posargs),
@@ -162,6 +182,18 @@ def provide_servers(session: nox.Session, more: Mapping[str, str] = {}) -> None:
         session.warn(f"tests against real servers will not run; to run them as well: sudo {line}")
     elif not install_packages(session, missing):
         session.warn(f"tests against real servers will not run, for the installation failed, see above; again: {line}")
+
+
+def provide_from_npm(session: nox.Session) -> None:
+    """Installs what comes from npm, below ``.nox``; where that is not possible says the line."""
+    home = ROOT / ".nox" / "npm"
+    missing = {name: version for name, version in FROM_NPM.items() if not (home / "node_modules" / name).is_dir()}
+    if not missing:
+        return
+    wanted = [f"{name}@{version}" for name, version in missing.items()]
+    line = ["npm", "install", "--prefix", str(home), "--no-audit", "--no-fund", "--silent", *wanted]
+    if shutil.which("npm") is None or subprocess.call(line, stdin=subprocess.DEVNULL) != 0:
+        session.warn(f"tests against {', '.join(missing)} will not run; to run them as well: {' '.join(line)}")
 
 
 def is_there(program: str) -> bool:

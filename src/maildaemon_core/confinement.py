@@ -210,6 +210,10 @@ def destination_problems(confinement: Confinement, options: DestinationOptions, 
         f"{path}.type": _kind_fault(confinement.destinations, options.kind, "destinations"),
         f"{path}.url": _url_fault(confinement, options.url, options.kind),
     }
+    endpoint = options.options.get("endpointUrl")
+    if isinstance(endpoint, str):  # the server of a bucket, where it is not the vendor's
+        whole = endpoint if "://" in endpoint else f"https://{endpoint}"
+        named[f"{path}.options.endpointUrl"] = _url_fault(confinement, whole, "")
     return _problems(named)
 
 

@@ -186,8 +186,10 @@ def render(template: Template, values: Values, *, spare: int = 0) -> str:
     )
 
 
-def with_suffix(path: str, suffix: str) -> str:
+def with_suffix(path: str, suffix: str, *, spare: int = 0) -> str:
     """``path`` with ``suffix`` before the extension of its last part, which stays within ``MAX_PART`` bytes.
+
+    ``spare`` of these are left free, for what the caller appends to it.
 
     Raises ValueError if ``suffix`` is not itself fit for a file name or is longer than 80 bytes.
     """
@@ -195,12 +197,14 @@ def with_suffix(path: str, suffix: str) -> str:
         raise ValueError(f"{suffix!r} cannot be part of a file name; use a short one of letters, digits and dashes")
     folder, slash, name = path.rpartition("/")
     stem, extension = split_extension(sanitise(name))
-    room = MAX_PART - len((suffix + extension).encode())
+    room = MAX_PART - spare - len((suffix + extension).encode())
     return folder + slash + sanitise(cut(stem, room) + suffix + extension)
 
 
-def candidates(path: str, key: str) -> Iterator[str]:
+def candidates(path: str, key: str, *, spare: int = 0) -> Iterator[str]:
     """Names to try in turn: ``path``, then with ``-key``, ``-key-2``, ``-key-3``… before the extension; endless.
+
+    ``spare`` bytes are left free in the last part of all but the first, which has them already.
 
     No two are the same, not even where the file system ignores case.
     """
@@ -208,7 +212,7 @@ def candidates(path: str, key: str) -> Iterator[str]:
     suffix = f"-{cut(sanitise(key), _MAX_SUFFIX // 2).rstrip(TRAILING)}"
     seen = {path.casefold()}
     for more in itertools.chain([suffix], (f"{suffix}-{number}" for number in itertools.count(2))):
-        name = with_suffix(path, more)
+        name = with_suffix(path, more, spare=spare)
         # A name that was cut may end in its own key already.
         if name.casefold() not in seen:
             seen.add(name.casefold())

@@ -260,6 +260,10 @@ class DestinationOptions:
     ``path_template``: names the attachments.
     ``on_conflict``: what to do when the path belongs to something else: ``suffix`` appends ``-{key}``, ``fail`` fails
     the mail.  Nothing is ever overwritten.
+    ``verify``: how it is made sure that a file arrived whole before anybody sees it: ``size`` asks for its size,
+    ``digest`` reads it back and compares its SHA-256.
+    ``done_marker``: an empty file named like each one, with ``.done`` appended, is stored after it, for consumers that
+    may only touch what is announced.
     ``options``: the kind's own settings as they were written; the kind's closed class reads them.
     """
 
@@ -270,6 +274,8 @@ class DestinationOptions:
     password: Secret | None = attrs.field(default=None, converter=a_secret)
     path_template: str = attrs.field(default="{received:%Y/%m/%d}/{key}-{filename}", validator=a_name)
     on_conflict: Literal["suffix", "fail"] = "suffix"
+    verify: Literal["size", "digest"] = "size"
+    done_marker: bool = False
     options: dict[str, Any] = attrs.field(factory=dict, repr=False, hash=False)
 
     @property

@@ -18,7 +18,12 @@ from maildaemon_core.progress import Artifact, Entry, Role
 from maildaemon_core.rewishing import claims, numbered
 from maildaemon_core.sidecar import sidecar
 
+DONE = ".done"
+"""Ends the name of the empty file that announces another."""
+
 _PACKED, _SIDECAR = ".gz", ".json"
+_NO_MARKER = "_"
+"""Ends the name of a file that would be taken for the announcement of another."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +88,7 @@ def too_large(size: int | None, options: MailboxOptions) -> Trouble | None:
 def plan_message(entry: Entry, message: Message, options: MailboxOptions, places: Mapping[str, str]) -> Store | Nothing:
     """What to store of a mail.
 
+    Where files are announced, names have room for what is appended to them, and none looks like an announcement.
     ``places`` tells for each destination's name where that is.  What an earlier attempt recorded keeps its name (law
     5), and what it has published already is not written again.  The same arguments always give the same plan.
     """
@@ -126,9 +132,10 @@ def no_match_care_now(entry: Entry, options: MailboxOptions) -> Aftercare:
     return milder(entry.care, options.no_match_care)
 
 
-def choose_path(artifact: Artifact, key: str, taken: Collection[tuple[str, str]]) -> Artifact:
-    """The artifact under the first of its possible names that is free (law 3)."""
-    path = next(path for path in candidates(artifact.path, key) if (artifact.place, path) not in taken)
+def choose_path(artifact: Artifact, key: str, taken: Collection[tuple[str, str]], *, marked: bool = False) -> Artifact:
+    """The artifact under the first of its possible names that is free (law 3); ``marked``: one is to be announced."""
+    names = candidates(artifact.path, key, spare=_spare(marked))
+    path = next(path for path in names if (artifact.place, path) not in taken)
     return artifact if path == artifact.path else attrs.evolve(artifact, path=path)
 
 
@@ -188,12 +195,22 @@ def _wish(
         place=places[destination.name],
         role=role,
         index=index,
-        path=path,
+        path=_announced(destination, path),
         size=content.size,
         sha256=content.sha256,
         name=name,
     )
     return Wish(artifact=artifact, content=content, may_yield=destination.on_conflict == "suffix")
+
+
+def _spare(marked: bool) -> int:
+    """Bytes to be left free in a name, for what is appended to it."""
+    return len(DONE) + len(_NO_MARKER) if marked else 0
+
+
+def _announced(destination: DestinationOptions, path: str) -> str:
+    """The path as it is used there: else a mail could announce a file of another before that is there."""
+    return path + _NO_MARKER if destination.done_marker and path.casefold().endswith(DONE) else path
 
 
 def _mails(entry: Entry, message: Message, options: MailboxOptions, places: Mapping[str, str]) -> Sequence[Wish]:
@@ -203,6 +220,7 @@ def _mails(entry: Entry, message: Message, options: MailboxOptions, places: Mapp
     packed = archiving.compression == "gzip"
     # The sidecar's ending is the longer one and may replace none: with room for it there is room for both.
     spare = len(_SIDECAR) if archiving.metadata else len(_PACKED) if packed else 0
+    spare += _spare(any(destination.done_marker for destination in options.destinations_for_mail()))
     path = render(_template(archiving.path_template, MAIL_NAMES), _values(entry, options), spare=spare)
     content = message.content
     if packed:
@@ -239,6 +257,7 @@ def _attachments(entry: Entry, message: Message, options: MailboxOptions, places
                     index=attachment.index,
                     content_type=attachment.content_type,
                 ),
+                spare=_spare(destination.done_marker),
             )
             wishes.append(
                 _wish(

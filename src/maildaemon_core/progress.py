@@ -64,10 +64,14 @@ class Role(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Receipt:
-    """A destination's word that an artifact stands there, whole: ``size`` in bytes, ``at`` in UTC."""
+    """A destination's word that an artifact stands there, whole: ``size`` in bytes, ``at`` in UTC.
+
+    ``etag`` is what the server calls this state of the file by, its ETag or version, where it has one.
+    """
 
     size: int
     at: datetime
+    etag: str | None = None
 
 
 @attrs.frozen(kw_only=True)

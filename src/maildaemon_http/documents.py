@@ -79,7 +79,8 @@ class SweepReport:
 class StoredArtifact:
     """A stored file: ``path`` is below the destination's own place, ``size`` in bytes, ``sha256`` in hex.
 
-    ``name`` is the attachment's as sent.
+    ``name`` is the attachment's as sent; ``etag`` what the destination calls this state of the file by, its ETag or
+    version, where it has one.
     """
 
     role: Literal["mail", "attachment", "metadata"]
@@ -88,6 +89,7 @@ class StoredArtifact:
     path: str
     size: int
     sha256: str
+    etag: str | None
 
 
 @attrs.frozen(kw_only=True)
@@ -251,6 +253,7 @@ def _artifact(artifact: Artifact) -> StoredArtifact:
         path=artifact.path,
         size=artifact.size,
         sha256=artifact.sha256,
+        etag=artifact.receipt.etag if artifact.receipt else None,
     )
 
 

@@ -110,6 +110,37 @@ class TestFileWhereTheSystemOffersLittle(TestFile):
         return FileDestination(str(root), rename=rename_locked, whole=Whole(allowed=False))
 
 
+class TestFileThatReadsBack(TestFile):
+    """With the digest of what was written compared."""
+
+    @pytest.fixture
+    def destination(self, root: Path) -> Iterator[Destination]:
+        destination = open_file(DestinationOptions(url=str(root), verify="digest"), FileSettings())
+        yield destination
+        destination.close()
+
+
+def test_what_does_not_read_back_the_same_is_not_staged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that changes a byte on its way."""
+    really = os.write
+
+    def wrongly(descriptor: int, data: bytes | memoryview) -> int:
+        written = bytes(data)
+        return really(descriptor, written.replace(b"1000 EUR", b"9000 EUR"))
+
+    monkeypatch.setattr(os, "write", wrongly)
+    by_size = FileDestination(str(root))
+    assert isinstance(by_size.stage(batch_of(1), [put_of("a", "a", b"pay 1000 EUR")])["a"], Staged)
+    by_digest = FileDestination(str(root), verify="digest")
+    answers = by_digest.stage(batch_of(2), [put_of("a", "a", b"pay 1000 EUR"), put_of("b", "b", b"pay 1 EUR")])
+    assert isinstance(answers["b"], Staged)
+    trouble = answers["a"]
+    assert isinstance(trouble, Trouble)
+    assert trouble.error == "DestinationFailed"
+    assert "does not read back the same" in trouble.message
+    assert [path.name for path in (root / ".maildaemon" / str(batch_of(2))).iterdir()] == ["b"]
+
+
 # -------------------------------------------------------------------------------------------------------------- options
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from maildaemon_core.ports import Destination
-from maildaemon_core.testing.destination_conformance import Consumer, DestinationConformance
+from maildaemon_core.testing.destination_conformance import Breaking, Consumer, DestinationConformance
 from maildaemon_core.testing.memory_destination import MemoryDestination
 
 
@@ -25,6 +25,8 @@ class Taker:
 
 
 class TestMemory(DestinationConformance):
+    bounded_memory = False  # it is what the files lie in
+
     @pytest.fixture
     def place(self) -> MemoryDestination:
         return MemoryDestination()
@@ -32,6 +34,14 @@ class TestMemory(DestinationConformance):
     @pytest.fixture
     def destination(self, place: MemoryDestination) -> Destination:
         return place
+
+    @pytest.fixture
+    def breaking(self, place: MemoryDestination) -> Breaking:
+        def broken(step: int) -> Destination:
+            place.fuse.arm(step)
+            return place
+
+        return broken
 
     @pytest.fixture
     def consumer(self, place: MemoryDestination) -> Consumer:

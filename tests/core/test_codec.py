@@ -210,6 +210,7 @@ def test_what_is_written_has_the_names_of_the_wire_and_its_defaults_and_nulls() 
     assert document["afterStore"] == {"move": "Done"}
     assert document["destinations"][0] == {
         "type": "file", "name": "file", "url": None, "username": None, "password": None, "onConflict": "suffix",
+        "verify": "size", "doneMarker": False,
         "pathTemplate": "{received:%Y/%m/%d}/{key}-{filename}", "options": {},
     }  # fmt: skip
 

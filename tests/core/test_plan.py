@@ -25,6 +25,7 @@ from maildaemon_core.options import (
     milder,
 )
 from maildaemon_core.plan import (
+    DONE,
     Nothing,
     Store,
     care_now,
@@ -345,3 +346,35 @@ def test_a_path_is_free_the_first_possible_one_and_never_another_entrys(taken: l
     assert (chosen[0] == "a.eml") == ("a.eml" not in taken)
     assert all(one != other for one, other in pairwise(chosen))
     assert all(path == "a.eml" or "000000000001" in path for path in chosen)
+
+
+@given(mails, hostile_names(), st.sampled_from(["{key}.eml", "{subject}", "x/{sender}.done"]), st.booleans())
+def test_where_files_are_announced_names_have_room_and_none_looks_like_an_announcement(
+    raw: bytes, name: str, template: str, packed: bool
+) -> None:
+    one = attrs.evolve(ONE, done_marker=True, path_template="{filename}")
+    archiving = MailArchiving(
+        active=True, metadata=True, path_template=template, compression="gzip" if packed else "none"
+    )
+    options = attrs.evolve(ALL, mail_archiving=archiving, destinations=(one,))
+    name = name.encode("utf-8", "replace").decode()
+    named = simple_mail(attachments=[(name, "text/plain", b"x"), ("invoice.pdf.DONE", "text/plain", b"y")])
+    for message in (read(raw), read(named)):
+        plan = plan_message(entry(), message, options, PLACES)
+        for wish in plan.wishes if isinstance(plan, Store) else ():
+            first = wish.artifact
+            second = choose_path(first, entry().key, {(first.place, first.path)}, marked=True)
+            third = choose_path(first, entry().key, {(each.place, each.path) for each in (first, second)}, marked=True)
+            for each in (first, second, third):
+                assert not each.path.casefold().endswith(DONE)
+                assert all(len(part.encode()) <= MAX_PART for part in f"{each.path}{DONE}".split("/"))
+
+
+def test_elsewhere_a_name_may_end_as_it_likes() -> None:
+    message = read(simple_mail(attachments=[("invoice.done", "text/plain", b"x")]))
+    plain = planned(message, attrs.evolve(ALL, mail_archiving=None, destinations=(ONE,)))
+    marked = planned(
+        message, attrs.evolve(ALL, mail_archiving=None, destinations=(attrs.evolve(ONE, done_marker=True),))
+    )
+    assert [wish.artifact.path.rpartition("-")[2] for wish in plain.wishes] == ["invoice.done"]
+    assert [wish.artifact.path.rpartition("-")[2] for wish in marked.wishes] == ["invoice.done_"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from maildaemon_core.errors import SpoolFull
 from maildaemon_core.message import BytesContent, Content, MailboxId, MessageRef
 from maildaemon_core.monitoring import Counts, Event, SweepReport
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
-from maildaemon_core.ports import MailSource
+from maildaemon_core.ports import Destination, MailSource
 from maildaemon_core.progress import Again, Entry, Stage, advance
 from maildaemon_core.reading import Reading
 from maildaemon_core.store_port import Configuration, Lease
@@ -103,7 +103,10 @@ class WatchedSpool:
 
 
 class Story:
-    """One mailbox and its world.  ``options`` may be changed between sweeps; ``told`` is what monitors heard."""
+    """One mailbox and its world.  ``options`` may be changed between sweeps; ``told`` is what monitors heard.
+
+    ``opened`` are the destinations as they are used: the memory twins in ``places``, unless a story puts others there.
+    """
 
     def __init__(self, *folders: str, places: Sequence[str] = ("one",), **options: Any) -> None:
         self.now = datetime(2026, 6, 1, tzinfo=UTC)
@@ -112,6 +115,7 @@ class Story:
         self.store = MemoryStore(lambda: self.now, self.fuse)
         self.store.save(Configuration(id=MAILBOX, name="story", document={}))
         self.places = {name: MemoryDestination(f"memory:{name}", self.fuse) for name in places}
+        self.opened: Mapping[str, Destination] | None = None
         self.spool = WatchedSpool()
         self.told: list[Event] = []
         self.monitor: Callable[[Event], None] = lambda event: None
@@ -165,9 +169,8 @@ class Story:
     ) -> SweepReport:
         """A whole sweep; whatever happened, contents were given back and the counts add up."""
         lease = self.lease()
-        targets = [
-            Target(each, self.places[each.name]) for each in self.options.destinations if each.name in self.places
-        ]
+        opened = self.places if self.opened is None else self.opened
+        targets = [Target(each, opened[each.name]) for each in self.options.destinations if each.name in opened]
         sweep = Sweep(
             lease,
             self.options,

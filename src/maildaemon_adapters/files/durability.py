@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import sys
 import time
@@ -28,6 +29,8 @@ if sys.platform == "darwin":
 THREADS: Final = 8
 PATIENCE: Final = 2.0
 """Seconds: a syncfs that takes longer waits for what others write, and is not asked again."""
+
+_PIECE: Final = 1 << 18
 
 # File systems of which syncfs is known to reach the disk, by their magic numbers (statfs(2)): ext2/3/4, XFS, btrfs,
 # F2FS, and tmpfs, where there is nothing to reach.  FUSE, for one, does not pass it on (only virtiofs does).
@@ -69,6 +72,24 @@ def sync_files(descriptors: Sequence[int]) -> list[OSError | None]:
         return [attempt(descriptor) for descriptor in descriptors]
     with ThreadPoolExecutor(min(THREADS, len(descriptors)), thread_name_prefix="maildaemon-fsync") as pool:
         return list(pool.map(attempt, descriptors))
+
+
+def digest_on_disk(name: str, folder: int, descriptor: int) -> str:
+    """The SHA-256, in hex, of the file ``name`` in an open folder, as the disk gives it back; ``descriptor`` wrote it.
+
+    What is synced is first taken out of the cache, where the system allows that.  Raises OSError.
+    """
+    sync_file(descriptor)
+    reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    digest = hashlib.sha256()
+    try:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(reader, 0, 0, os.POSIX_FADV_DONTNEED)
+        while piece := os.read(reader, _PIECE):
+            digest.update(piece)
+    finally:
+        os.close(reader)
+    return digest.hexdigest()
 
 
 class Whole:

@@ -9,12 +9,12 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from maildaemon_adapters.files import batch as batch_folders
 from maildaemon_adapters.files import trial
 from maildaemon_adapters.files.batch import Batch
-from maildaemon_adapters.files.durability import Whole, sync_files, sync_folder
+from maildaemon_adapters.files.durability import Whole, digest_on_disk, sync_files, sync_folder
 from maildaemon_adapters.files.faults import file_trouble, unavailable
 from maildaemon_adapters.files.folders import make_root, opened_root, way
 from maildaemon_adapters.files.paths import PathBlocked, PathRefused, component, components
@@ -41,12 +41,21 @@ class FileDestination:
 
     ``root``: an absolute path; links in it are resolved now, those below it are never followed.  ``rename`` and
     ``whole`` are how files are renamed and file systems synced: the best there is, unless somebody knows better.
+    ``verify``: whether the size of what was written is asked for, or it is read back and its digest compared.
     """
 
-    def __init__(self, root: str, *, rename: Rename = rename_new, whole: Whole | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        rename: Rename = rename_new,
+        whole: Whole | None = None,
+        verify: Literal["size", "digest"] = "size",
+    ) -> None:
         self._root = os.path.realpath(root)
         self._rename = rename
         self._whole = whole or Whole()
+        self._verify = verify
         self._met = False
 
     def __repr__(self) -> str:
@@ -144,6 +153,8 @@ class FileDestination:
             size = os.fstat(descriptor).st_size
             if size != put.content.size:
                 raise _Unreadable from ValueError(f"it was to have {put.content.size} bytes and has {size}")
+            if self._verify == "digest" and digest_on_disk(part, into.folder, descriptor) != digest.hexdigest():
+                raise OSError(errno.EIO, "what was written does not read back the same")
         except BaseException:
             os.close(descriptor)
             into.discard(part)

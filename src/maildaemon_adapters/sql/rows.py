@@ -227,11 +227,12 @@ def artifact_row(entry: EntryId, position: int | None, artifact: Artifact) -> Ar
         artifact.part,
         None if receipt is None else receipt.size,
         None if receipt is None else moment(receipt.at),
+        None if receipt is None or receipt.etag is None else storable(receipt.etag),
     )
 
 
 def artifact_from(row: Sequence[Any]) -> Artifact:
-    place, path, _entry, _position, destination, role, number, size, sha256, name, part, received, at = row
+    place, path, _entry, _position, destination, role, number, size, sha256, name, part, received, at, etag = row
     return Artifact(
         destination=destination,
         place=place,
@@ -242,7 +243,7 @@ def artifact_from(row: Sequence[Any]) -> Artifact:
         sha256=sha256,
         name=name,
         part=part,
-        receipt=None if at is None else Receipt(size=received, at=at_moment(at)),
+        receipt=None if at is None else Receipt(size=received, at=at_moment(at), etag=etag),
     )
 
 

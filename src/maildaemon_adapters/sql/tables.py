@@ -250,4 +250,5 @@ artifact = sa.Table(
     _column("part", sa.Text),
     _column("receipt_size", sa.BigInteger, null=True),
     _column("receipt_at", sa.BigInteger, null=True),
+    _column("receipt_etag", sa.Text, null=True),
 )

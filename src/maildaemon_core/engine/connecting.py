@@ -21,6 +21,7 @@ from maildaemon_core.confinement import (
     source_problems,
 )
 from maildaemon_core.engine.confining import confined, real_file, real_folders, real_place, trusted
+from maildaemon_core.engine.marking import Marking
 from maildaemon_core.engine.plugins import Registry
 from maildaemon_core.engine.targets import Target
 from maildaemon_core.errors import BrokenPlugin, InvalidOptions, Problem, UnknownKind
@@ -85,7 +86,7 @@ class Connector:
             # Somebody may have put a link there since it was looked at.  The place is where files will go, for it
             # follows no link from now on; it is not closed, since that would tidy up wherever it may be.
             require_within(destination.place.removeprefix(_FILE), real_folders(self.confinement.roots))
-        return Target(options, destination)
+        return Target(options, Marking(destination))
 
     def _opened(self, kind: SourceKind | DestinationKind, options: Options, *more: object) -> Any:
         settings = self._revealed(self._settings(kind, options, real_file))

@@ -12,6 +12,7 @@ import attrs
 
 from maildaemon_core.engine import troubles
 from maildaemon_core.engine.book import THE_END, Book
+from maildaemon_core.engine.marking import part_name
 from maildaemon_core.engine.targets import Answers, Paused, Targets
 from maildaemon_core.errors import PathsTaken, Trouble
 from maildaemon_core.message import BatchId
@@ -149,9 +150,13 @@ class Delivery:
         taken: set[Path] = {(artifact.place, artifact.path) for artifact in (*job.plan.done, *settled)}
         artifacts = list(job.plan.done)
         for number, wish in enumerate(job.plan.wishes, start=1):
-            artifact = wish.artifact if wish.settled else choose_path(wish.artifact, job.entry.key, taken)
+            marked = self._targets.options(wish.artifact.place).done_marker
+            artifact = wish.artifact
+            if not wish.settled:
+                artifact = choose_path(artifact, job.entry.key, taken, marked=marked)
             taken.add((artifact.place, artifact.path))
-            artifacts.append(attrs.evolve(artifact, part=f"{job.entry.id}-{number}"))
+            part = part_name(f"{job.entry.id}-{number}", marked=marked)
+            artifacts.append(attrs.evolve(artifact, part=part))
         return self._book.after(
             job.entry,
             Planned(
@@ -209,7 +214,8 @@ class Delivery:
                     first = self._wished.get((entry.id, artifact.slot), artifact.path)
                     wish = attrs.evolve(artifact, path=first)
                     own = _paths(entry) | {(other.place, other.path) for other in artifacts}
-                    artifacts.append(choose_path(wish, entry.key, self._taken | own))
+                    marked = self._targets.options(artifact.place).done_marker
+                    artifacts.append(choose_path(wish, entry.key, self._taken | own, marked=marked))
             else:
                 renamed.append(attrs.evolve(entry, artifacts=tuple(artifacts)))
         return renamed, failed

@@ -6,86 +6,64 @@ class TestMine(DestinationConformance):
 
     @pytest.fixture
     def consumer(self) -> Consumer: ...  # looks at that place past the adapter
+
+What a kind cannot promise is said by a class attribute, and asks for the rest all the same: ``exactly_once``,
+``bounded_memory``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import ClassVar, Final
 
 import pytest
 
 from maildaemon_core.errors import SourceUnavailable, Trouble
-from maildaemon_core.message import CHUNK, BatchId, BytesContent, Content, MailboxId
-from maildaemon_core.ports import Destination, Level, Occupied, Put, Staged, StillStaged, Unknown, WasPublished
+from maildaemon_core.message import CHUNK
+from maildaemon_core.ports import Destination, Level, Occupied, Staged, StillStaged, Unknown, WasPublished
 from maildaemon_core.progress import Receipt
+from maildaemon_core.testing.destination_crashes import Breaking, CrashLaws
+from maildaemon_core.testing.destination_names import NameLaws
+from maildaemon_core.testing.destination_samples import (
+    HUGE,
+    Consumer,
+    Huge,
+    Torn,
+    batch_of,
+    published_of,
+    put_of,
+    staged_of,
+)
+
+__all__ = [
+    "Breaking",
+    "Consumer",
+    "DestinationConformance",
+    "Torn",
+    "batch_of",
+    "published_of",
+    "put_of",
+    "staged_of",
+]
 
 MANY: Final = 200
 WORKERS: Final = 4
-LONGEST: Final = 255
+LITTLE: Final = 24 * 2**20
+"""Bytes of memory that any file may take while it is stored."""
 
 
-class Consumer(Protocol):
-    """Whoever uses the files: sees everything but the staging folder, and knows nothing of the adapter."""
+class DestinationConformance(NameLaws, CrashLaws):
+    """Inherit from it and give the two fixtures.
 
-    def files(self) -> Mapping[str, bytes]:
-        """All files in sight, by path relative to the destination, with ``/``."""
-        ...
+    Give ``colleague`` too, if the place can be opened a second time, and ``breaking``, if the kind can be made to die
+    in the middle of a call.
+    """
 
-    def take(self, path: str) -> bytes:
-        """Takes a file away."""
-        ...
-
-
-class Torn:
-    """A content that breaks off in the middle: after one piece it raises ``error``."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-        self.size = 2 * CHUNK
-        self.sha256 = hashlib.sha256(bytes(self.size)).hexdigest()
-
-    def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        yield bytes(CHUNK)
-        raise self._error
-
-    def close(self) -> None:
-        pass
-
-
-def batch_of(number: int, *, token: int = 1) -> BatchId:
-    """A batch as the engine names them."""
-    return BatchId(MailboxId("0b8f9a4e-6a0c-4d4e-9b8e-5a3c1f2d7e60"), token, number, "c0ffee00")
-
-
-def put_of(part: str, path: str, content: bytes | Content = b"content") -> Put:
-    """What is to be stored; bytes become a content."""
-    return Put(part=part, path=path, content=BytesContent(content) if isinstance(content, bytes) else content)
-
-
-def staged_of(destination: Destination, batch: BatchId, puts: Sequence[Put]) -> list[Staged]:
-    """Stages, and takes only success for an answer."""
-    answers = destination.stage(batch, puts)
-    staged = [answer for put in puts if isinstance(answer := answers[put.part], Staged)]
-    assert len(staged) == len(puts) == len(answers), answers
-    return staged
-
-
-def published_of(destination: Destination, batch: BatchId, puts: Sequence[Put]) -> list[Staged]:
-    """Stages and publishes, and takes only success for an answer."""
-    staged = staged_of(destination, batch, puts)
-    answers = destination.publish(batch, staged)
-    assert set(answers) == {put.part for put in puts}
-    assert all(isinstance(answer, Receipt) for answer in answers.values()), answers
-    return staged
-
-
-class DestinationConformance:
-    """Inherit from it and give the two fixtures; ``colleague`` too, if the place can be opened a second time."""
+    bounded_memory: ClassVar[bool] = True
+    """Whether memory stays small while a large file is stored.  False where the server is in this very process."""
 
     @pytest.fixture
     def destination(self) -> Destination:
@@ -139,6 +117,13 @@ class DestinationConformance:
         assert destination.publish(batch_of(2), staged) == {"a": Occupied()}
         published_of(destination, batch_of(2), [put_of("a", "same-1", b"new")])
         assert consumer.files() == {"same": b"old", "same-1": b"new"}
+
+    def test_two_mails_of_the_same_bytes_are_two_files(self, destination: Destination, consumer: Consumer) -> None:
+        published_of(destination, batch_of(1), [put_of("a", "same", b"equal")])
+        staged = staged_of(destination, batch_of(2), [put_of("a", "same", b"equal")])
+        assert destination.publish(batch_of(2), staged) == {"a": Occupied()}
+        published_of(destination, batch_of(2), [put_of("a", "same-1", b"equal")])
+        assert consumer.files() == {"same": b"equal", "same-1": b"equal"}
 
     def test_publishing_again_gives_a_receipt_again(self, destination: Destination, consumer: Consumer) -> None:
         staged = published_of(destination, batch_of(1), [put_of("a", "a", b"once"), put_of("b", "b", b"too")])
@@ -264,42 +249,6 @@ class DestinationConformance:
         assert answers.count(Occupied()) == WORKERS - 1
         assert consumer.files() == {"new/one": b"%d" % winners[0]}
 
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "Größe ☃ 日本語.pdf",
-            "with space and 'quotes' & $(signs); #%.eml",
-            "-rf",
-            "a" * LONGEST,
-            "ä" * (LONGEST // 2),
-            "/".join("abcdefghijkl") + "/leaf",
-            unicodedata.normalize("NFC", "é.txt"),
-        ],
-    )
-    def test_names_of_all_kinds_arrive_as_they_are(
-        self, destination: Destination, consumer: Consumer, path: str
-    ) -> None:
-        published_of(destination, batch_of(1), [put_of("a", path, b"named")])
-        assert {unicodedata.normalize("NFC", name): data for name, data in consumer.files().items()} == {path: b"named"}
-
-    @pytest.mark.parametrize(
-        "path",
-        ["../x", "a/../../x", "a/..", "/etc/x", "//x", "", ".", "a//b", "a/", ".hidden", "a/.hidden/b", "a\0b", "./x"],
-    )
-    def test_no_path_leads_out_or_hides(self, destination: Destination, consumer: Consumer, path: str) -> None:
-        puts = [put_of("a", path), put_of("b", "harmless")]
-        answers = destination.stage(batch_of(1), puts)
-        refused = answers["a"]
-        assert isinstance(refused, Trouble)
-        assert not refused.transient
-        harmless = answers["b"]
-        assert isinstance(harmless, Staged)
-        forged = Staged(part="b", path=path, size=harmless.size, sha256=harmless.sha256)
-        answer = destination.publish(batch_of(1), [forged])["b"]
-        assert isinstance(answer, Trouble)
-        assert not answer.transient
-        assert consumer.files() == {}
-
     def test_looking_at_it_leaves_nothing_behind(self, destination: Destination, consumer: Consumer) -> None:
         published_of(destination, batch_of(1), [put_of("a", "a", b"there")])
         assert destination.probe() is None
@@ -326,6 +275,35 @@ class DestinationConformance:
         puts = [put_of(f"{number}.part", f"{number % 7}/{number}.eml", b"%d" % number) for number in range(MANY)]
         published_of(destination, batch_of(1), puts)
         assert consumer.files() == {f"{number % 7}/{number}.eml": b"%d" % number for number in range(MANY)}
+
+    def test_many_workers_at_once_do_not_mix_their_files_up(
+        self, destination: Destination, colleague: Destination, consumer: Consumer
+    ) -> None:
+        def work(number: int) -> None:
+            worker = destination if number % 2 else colleague
+            puts = [put_of(f"{each}", f"shared/{number}-{each}", b"%d-%d" % (number, each)) for each in range(5)]
+            published_of(worker, batch_of(number), puts)
+            worker.forget(batch_of(number))
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(work, range(2 * WORKERS)))
+        names = [f"{number}-{each}" for number in range(2 * WORKERS) for each in range(5)]
+        assert consumer.files() == {f"shared/{name}": name.encode() for name in names}
+        assert list(destination.batches()) == []
+
+    def test_memory_does_not_grow_with_a_file(self, destination: Destination, consumer: Consumer) -> None:
+        content = Huge()
+        published_of(destination, batch_of(1), [put_of("a", "warm", b"up")])
+        tracemalloc.start()
+        try:
+            [staged] = published_of(destination, batch_of(2), [put_of("a", "huge", content)])
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert (staged.size, staged.sha256) == (HUGE, content.sha256)
+        assert hashlib.sha256(consumer.take("huge")).hexdigest() == content.sha256
+        if self.bounded_memory:
+            assert peak < LITTLE, f"{peak / 2**20:.0f} MiB for a file of {HUGE / 2**20:.0f} MiB"
 
     def test_its_place_is_the_same_for_all_who_use_it(self, destination: Destination, colleague: Destination) -> None:
         assert destination.place == colleague.place != ""

@@ -49,7 +49,7 @@ def artifacts(place: str) -> st.SearchStrategy[Artifact]:
         sha256=_hex,
         name=st.none() | _words,
         part=st.just("") | _name,
-        receipt=st.none() | st.builds(Receipt, size=_sizes, at=moments()),
+        receipt=st.none() | st.builds(Receipt, size=_sizes, at=moments(), etag=st.none() | _words),
     )
 
 

@@ -16,6 +16,7 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from maildaemon_core.engine.marking import Marking
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.sweep import Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets
@@ -30,6 +31,7 @@ from maildaemon_core.errors import (
 from maildaemon_core.message import MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryQuery, SweepReport, SweepState
 from maildaemon_core.options import DestinationOptions, MailArchiving, MailboxOptions
+from maildaemon_core.plan import DONE
 from maildaemon_core.progress import STEPS, Again, Entry, Outcome, Stage, advance
 from maildaemon_core.schedule import LONGEST_WAIT
 from maildaemon_core.store_port import Configuration, Store
@@ -81,6 +83,8 @@ class SweepMachine(RuleBasedStateMachine):
         self.foreign: list[tuple[MemoryDestination, str]] = []
         self.template = TEMPLATES[0]
         self.delete = True
+        self.marker = False
+        self.turned = False
         self.workers = 0
         self.number = 0
         self.doubt = False
@@ -91,8 +95,11 @@ class SweepMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------------------------------------- the world
 
-    @initialize(both=st.booleans(), delete=st.booleans(), consumer=st.booleans(), small=st.booleans())
-    def begin(self, both: bool, delete: bool, consumer: bool, small: bool) -> None:
+    @initialize(
+        both=st.booleans(), delete=st.booleans(), consumer=st.booleans(), small=st.booleans(), marker=st.booleans()
+    )
+    def begin(self, both: bool, delete: bool, consumer: bool, small: bool, marker: bool) -> None:
+        self.marker = marker
         self.places = [self.one, self.two] if both else [self.one]
         self.delete = delete
         self.bounds = Bounds(mails=2, bytes=1000) if small else Bounds()
@@ -159,6 +166,11 @@ class SweepMachine(RuleBasedStateMachine):
     @rule(template=st.sampled_from(TEMPLATES))
     def the_template_changes(self, template: str) -> None:
         self.template = template
+
+    @rule(marker=st.booleans())
+    def markers_are_turned(self, marker: bool) -> None:
+        self.turned = self.turned or marker is not self.marker
+        self.marker = marker
 
     @rule(delete=st.booleans())
     def deletion_is_turned(self, delete: bool) -> None:
@@ -275,19 +287,19 @@ class SweepMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_visible_is_whole(self) -> None:
         for place in (self.one, self.two):
-            for path, data in place.published:
+            for path, data in _mails(place):
                 assert data in self.planted, f"{path} holds something that never arrived: {data!r}"
 
     @invariant()
     def nothing_unwanted_is_delivered(self) -> None:
         for place in (self.one, self.two):
-            for path, data in place.published:
+            for path, data in _mails(place):
                 assert self.planted[data].wanted, f"{path} was not wanted"
 
     @invariant()
     def nothing_is_delivered_twice(self) -> None:
         for place in (self.one, self.two):
-            for data, number in Counter(data for _, data in place.published).items():
+            for data, number in Counter(data for _, data in _mails(place)).items():
                 mail = self.planted[data]
                 assert number <= mail.copies or self.doubt, f"delivered {number} times: {data!r}"
 
@@ -296,6 +308,16 @@ class SweepMachine(RuleBasedStateMachine):
         for place in (self.one, self.two):
             for path, number in Counter(path for path, _ in place.published).items():
                 assert number == 1, f"{path} was used {number} times"
+
+    @invariant()
+    def what_is_announced_is_there_already(self) -> None:
+        for place in (self.one, self.two):
+            seen: set[str] = set()
+            for path, data in place.published:
+                if path.endswith(DONE):
+                    assert not data, f"{path} is not empty"
+                    assert path.removesuffix(DONE) in seen, f"{path} came before what it announces"
+                seen.add(path)
 
     @invariant()
     def nothing_is_overwritten(self) -> None:
@@ -308,7 +330,7 @@ class SweepMachine(RuleBasedStateMachine):
         for raw, mail in self.planted.items():
             tidied = mail.copies - mail.removed - present[raw]
             for place in getattr(self, "places", ()):
-                stored = sum(data == raw for _, data in place.published)
+                stored = sum(data == raw for _, data in _mails(place))
                 assert tidied <= stored or (mail.copies > 1 and self.doubt), (
                     f"{tidied} deleted and {stored} stored of {raw!r}"
                 )
@@ -332,15 +354,23 @@ class SweepMachine(RuleBasedStateMachine):
         assert not failed, failed
         for raw, mail in self.planted.items():
             for place in self.places:
-                stored = sum(data == raw for _, data in place.published)
+                stored = sum(data == raw for _, data in _mails(place))
                 if mail.wanted and (mail.copies == 1 or not self.doubt):
                     assert stored >= mail.copies - mail.removed, f"lost: {raw!r}"
+        self.what_was_to_be_announced_is()
         for place in self.places:
             assert not place.staging, f"left behind: {place.staging}"
         self.what_is_visible_is_whole()
         self.nothing_is_delivered_twice()
         self.no_two_mails_share_a_path()
         self.nothing_is_tidied_before_it_is_stored()
+
+    def what_was_to_be_announced_is(self) -> None:
+        """Each file has its marker, if all were stored since markers are turned on for good."""
+        for place in self.places if self.marker and not self.turned else ():
+            paths = {path for path, _ in place.published}
+            missing = {path for path, _ in _mails(place) if path + DONE not in paths}
+            assert not missing, f"nobody is told of {missing}"
 
     # -------------------------------------------------------------------------------------------------------- parts
 
@@ -379,7 +409,9 @@ class SweepMachine(RuleBasedStateMachine):
             mail_archiving=MailArchiving(active=True, path_template=self.template),
             allowed_email_extensions=("firm.example",),
             delete_mails_on_server=self.delete,
-            destinations=tuple(DestinationOptions(name=place.place, url=place.place) for place in self.places),
+            destinations=tuple(
+                DestinationOptions(name=place.place, url=place.place, done_marker=self.marker) for place in self.places
+            ),
         )
 
     def _sweep(self) -> SweepReport | None:
@@ -394,7 +426,8 @@ class SweepMachine(RuleBasedStateMachine):
         if lease is None:
             return None
         targets = [
-            Target(destination, place) for destination, place in zip(options.destinations, self.places, strict=True)
+            Target(destination, Marking(place))
+            for destination, place in zip(options.destinations, self.places, strict=True)
         ]
         sweep = Sweep(
             lease,
@@ -420,6 +453,11 @@ class SweepMachine(RuleBasedStateMachine):
         finally:
             self.fuse.disarm()
         return report
+
+
+def _mails(place: MemoryDestination) -> Sequence[tuple[str, bytes]]:
+    """What became visible there, without the markers."""
+    return [(path, data) for path, data in place.published if not path.endswith(DONE)]
 
 
 def _taker(place: MemoryDestination) -> Callable[[str], None]:

@@ -230,10 +230,27 @@ def _repeats(at: datetime) -> list[Repeat]:
     ]
 
 
+def _fourth(store: Store, clock: Clock) -> None:
+    """As of 0004: receipts with the ETag or version that a destination gave."""
+    _third(store, clock)
+    clock.wait(60)
+    lease = _leased(store, HELD)
+    receipt = Receipt(size=3, at=clock.now, etag='W/"größe-☃"')
+    [held] = lease.in_hand()
+    artifacts = (file("tagged.eml", receipt=receipt),)
+    lease.record([attrs.evolve(held, stage=Stage.SETTLED, in_hand=0, due_at=None, artifacts=artifacts)])
+    lease.give_back(clock.now + timedelta(minutes=5))
+
+
 LAST_NUMBER = 20
 """The highest number that was given in any of the histories."""
 
-HISTORIES: Mapping[str, Callable[[Store, Clock], None]] = {"0001": _first, "0002": _second, "0003": _third}
+HISTORIES: Mapping[str, Callable[[Store, Clock], None]] = {
+    "0001": _first,
+    "0002": _second,
+    "0003": _third,
+    "0004": _fourth,
+}
 
 
 # --------------------------------------------------------------------------------------------------------- questions
