@@ -180,7 +180,12 @@ class Staged:
 
 @attrs.frozen
 class StillStaged:
-    """The part lies in its batch folder: it was not published."""
+    """The part lies in its batch folder: it was not published.
+
+    ``out``: it was, only what announces it was not; publishing it once more does that.
+    """
+
+    out: bool = False
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from maildaemon_core.engine.marking import Marking, part_name
 from maildaemon_core.errors import DestinationUnavailable, Trouble
 from maildaemon_core.options import DestinationOptions, MailArchiving
 from maildaemon_core.ports import Destination, Occupied, Staged, StillStaged, Unknown, WasPublished
-from maildaemon_core.progress import Receipt, Stage
+from maildaemon_core.progress import Outcome, Receipt, Stage
 from maildaemon_core.testing.destination_conformance import (
     Breaking,
     Consumer,
@@ -119,12 +119,60 @@ def test_a_file_that_is_out_without_its_marker_is_published_again_to_get_it(plac
     with pytest.raises(DestinationUnavailable):
         Marking(place).publish(batch_of(1), staged)
     assert place.taken == [("a.eml", b"one")]
-    assert Marking(place).recover(batch_of(1), staged) == {A: StillStaged()}
+    assert Marking(place).recover(batch_of(1), staged) == {A: StillStaged(out=True)}
     assert isinstance(Marking(place).publish(batch_of(1), staged)[A], Receipt)
     assert isinstance(Marking(place).recover(batch_of(1), staged)[A], WasPublished)
     assert place.taken == [("a.eml", b"one"), ("a.eml.done", b"")]
     Marking(place).forget(batch_of(1))
     assert Marking(place).recover(batch_of(1), staged) == {A: Unknown()}
+
+
+def dismissed_before_it_was_announced() -> Story:
+    """A mail that failed before, whose file is out and taken, without its marker; then a person dismissed it."""
+    options = (DestinationOptions(name="one", url="memory:one", done_marker=True),)
+    story = Story(destinations=options)
+    story.opened = {"one": Marking(story.one)}
+    refused = Trouble(error="DestinationRefused", message="a virus, it says")
+    story.one.refuse = lambda path: refused
+    ref = story.server.plant(mail("invoice"))
+    story.sweep()
+    story.one.refuse = lambda path: None
+    story.one.consumer = lambda path: _take(story.one, path)
+    story.wait(hours=1)
+    story.fuse.arm(0, place="destination.published", error=lambda at: DestinationUnavailable("gone"))
+    story.sweep()
+    story.fuse.disarm()
+    entry = story.entry(ref)
+    assert [path for path, _ in story.one.taken] == ["invoice.eml"]
+    assert (entry.stage, entry.outcome) == (Stage.PLANNED, Outcome.FAILED)
+    assert entry.id is not None
+    story.store.dismiss(entry.id)
+    return story
+
+
+def test_a_file_that_is_out_is_announced_though_its_mail_was_dismissed_and_never_comes_again() -> None:
+    story = dismissed_before_it_was_announced()
+    story.wait(hours=12)
+    story.sweep()
+    (entry,) = story.store.all()
+    assert (entry.stage, entry.dismissed) == (Stage.SETTLED, False), "it was delivered"
+    story.again()
+    story.sweep()
+    assert [path for path, _ in story.one.taken] == ["invoice.eml", "invoice.eml.done"]
+
+
+def test_while_it_cannot_be_announced_a_dismissed_mail_waits_for_that() -> None:
+    story = dismissed_before_it_was_announced()
+    story.wait(hours=12)
+    story.fuse.arm(0, place="destination.publish", error=lambda at: DestinationUnavailable("gone"))
+    story.sweep()
+    story.fuse.disarm()
+    (entry,) = story.store.all()
+    assert (entry.stage, entry.dismissed) == (Stage.PLANNED, True)
+    assert story.one.staging
+    story.wait(hours=12)
+    story.sweep()
+    assert [path for path, _ in story.one.taken] == ["invoice.eml", "invoice.eml.done"]
 
 
 @pytest.mark.parametrize("at", PLACES)

@@ -113,7 +113,7 @@ class Delivery:
             reachable = self._traceable(batch, self._reachable(its))
             if batch is None or not reachable:
                 continue
-            answers = self._recovered(batch, reachable)
+            answers = self._announced(batch, reachable, self._recovered(batch, reachable))
             self._book.record([over for entry in reachable if (over := self._dropped(entry, answers)) is not None])
             self._forget_unless_needed(batch)
 
@@ -344,13 +344,22 @@ class Delivery:
         self._publish(waiting)
         self._forget_unless_needed(batch)
 
+    def _announced(self, batch: BatchId, entries: Sequence[Entry], answers: Answers) -> Answers:
+        """The answers, after what was out and not announced is announced: somebody may have it, it cannot be dropped."""
+        halves = {
+            place: [part for part in parts if answers.parts.get((place, part.part)) == StillStaged(out=True)]
+            for place, parts in _parts(entries).items()
+        }
+        said = self._targets.ask(halves, lambda destination, its: destination.publish(batch, its))
+        return Answers(parts={**answers.parts, **said.parts}, down={**answers.down, **said.down})
+
     def _dropped(self, entry: Entry, answers: Answers) -> Entry | None:
         """A dismissed mail after what its destinations say of it; None if they do not say."""
         said = {(a.place, a.path): answers.about(a) for a in _unpublished(entry)}
-        if not all(isinstance(answer, StillStaged | WasPublished | Unknown) for answer in said.values()):
+        if not all(isinstance(a, Receipt | WasPublished | Unknown) or a == StillStaged() for a in said.values()):
             return None
-        published = {path: answer.receipt for path, answer in said.items() if isinstance(answer, WasPublished)}
-        artifacts = [attrs.evolve(a, receipt=published.get((a.place, a.path), a.receipt)) for a in entry.artifacts]
+        receipts = {path: a if isinstance(a, Receipt) else getattr(a, "receipt", None) for path, a in said.items()}
+        artifacts = [attrs.evolve(a, receipt=a.receipt or receipts[a.place, a.path]) for a in entry.artifacts]
         entry = self._book.after(entry, Published(tuple(artifacts)))
         if entry.stage is Stage.STORED:
             return self._at_rest(entry)

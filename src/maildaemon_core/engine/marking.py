@@ -76,13 +76,15 @@ class Marking:
         return answers
 
     def recover(self, batch: BatchId, staged: Sequence[Staged]) -> Mapping[str, Became]:
-        """A part that is out while its marker is not counts as still staged: publishing it again gives the marker."""
+        """A part that is out while its marker is not is staged and ``out``: publishing it again gives the marker."""
         markers = [_marker(each) for each in staged if _is_marked(each.part)]
         answers = self._destination.recover(batch, [*staged, *markers])
         said: dict[str, Became] = {}
         for each in staged:
             answer, marker = answers[each.part], answers.get(each.part + DONE)
-            said[each.part] = answer if marker is None or not isinstance(answer, WasPublished) else marker
+            if isinstance(answer, WasPublished) and marker is not None:
+                answer = StillStaged(out=True) if isinstance(marker, StillStaged) else marker
+            said[each.part] = answer
         return said
 
     def forget(self, batch: BatchId) -> None:
