@@ -181,7 +181,9 @@ _BUCKETS: Final = frozenset({"s3", "gcs", "azure"})
 """Kinds whose URLs name a bucket of the vendor's where others name a server."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
-_AUTHORITY = re.compile(r"//([^/?#\\]*)")
+_AUTHORITY = re.compile(r"//([^/?#]*)")
+_BLANKS: Final = "".join(map(chr, range(33)))
+"""What a URL may begin with, and nothing takes for a part of it (https://url.spec.whatwg.org/#url-parsing)."""
 
 
 def options_problems(confinement: Confinement, options: MailboxOptions) -> Sequence[Problem]:
@@ -247,10 +249,12 @@ def _kind_fault(allowed: Sequence[str] | None, kind: str, noun: str) -> str | No
 
 
 def _url_fault(confinement: Confinement, url: str | None, kind: str) -> str | None:
-    found = _SCHEME.fullmatch(url or "")
+    found = _SCHEME.fullmatch((url or "").lstrip(_BLANKS))
     authority = _AUTHORITY.match(found[2]) if found else None
     if found is None or authority is None or kind in _BUCKETS or found[1].casefold() == "file":
         return None
+    if "\\" in authority[1]:  # to some it ends the server's name, to others it does not: nobody knows who is meant
+        return "a backslash in front of a url's path cannot be judged; write %5C, or the user as username"
     server = authority[1].rpartition("@")[2]
     host = server.partition("]")[0] if server.startswith("[") else server.partition(":")[0]
     return host_fault(confinement, unquote(host)) if host else None

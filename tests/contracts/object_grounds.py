@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from maildaemon_adapters.files import azure, gcs, s3
 from maildaemon_adapters.files.objects import ObjectTree
@@ -220,7 +220,8 @@ class GcsGround(fake_gcs.FakeGcs):
 
     def options(self, bucket: str, *, endpoint: str | None = None, **others: Any) -> DestinationOptions:
         url = f"gs://{bucket}/{ROOT}"
-        login = {"password": self.account()}
+        where = urlsplit(endpoint or self.url).hostname
+        login = {"password": self.account(token_uri=self.tokens.url.replace(LOOPBACK, where or ""))}
         return _options("gcs", url, endpoint or self.url, self.certificates, login, others)
 
     def stranger(self) -> Mapping[str, str]:

@@ -231,6 +231,8 @@ def test_only_the_servers_that_the_operator_names_may_be_named() -> None:
         assert "allows only the servers *.Example.com, 10.1.*" in said(only, host=host)["$.host"]
     assert set(said(only, **to("sftp://imap.example.com@evil.net/"))) == {"$.destinations[0].url"}
     assert set(said(only, **to("sftp://evil.net\\.example.com/"))) == {"$.destinations[0].url"}
+    for url in ("sftp://imap.example.com\\@evil.net/", "sftp://imap.example.com\\.evil.net/", " sftp://evil.net/"):
+        assert set(said(only, **to(url))) == {"$.destinations[0].url"}  # programs disagree on who is meant
     assert set(said(only, **to("sftp://evil%2enet/"))) == {"$.destinations[0].url"}
     assert said(only, **to("sftp://imap%2eexample.com/")) == {}
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -22,6 +23,7 @@ from maildaemon_core.ports import Destination, Kind
 __all__ = ["GCS", "GcsSettings", "open_gcs", "problems"]
 
 EXAMPLE: Final = "gs://bucket/path"
+GOOGLE: Final = "https://storage.googleapis.com"
 
 _SCHEMES: Final = frozenset({"gs", "gcs"})
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -91,7 +93,8 @@ def tree_of(options: DestinationOptions, settings: GcsSettings) -> ObjectTree:
 def service_account(written: str, settings: GcsSettings) -> Mapping[str, Any]:
     """The key of a service account.  Raises ``InvalidOptions``, which shows nothing of it.
 
-    Where tokens are asked for is part of the key; nothing in plain text, unless the endpoint is so as well.
+    Where tokens are asked for is part of the key: a server of Google's, or that of the endpoint, and nothing in plain
+    text, unless the endpoint is so as well.
     """
     try:
         account = json.loads(written)
@@ -101,10 +104,22 @@ def service_account(written: str, settings: GcsSettings) -> Mapping[str, Any]:
         raise _no_key("its type is not service_account")
     if absent := [name for name in _NEEDED if not isinstance(account.get(name), str)]:
         raise _no_key(f"it has no {absent[0]}")
-    plain = settings.endpoint_url is not None and whole_url(settings.endpoint_url).startswith("http://")
-    if not account["token_uri"].startswith("https://") and not plain:
+    endpoint = urlsplit(whole_url(settings.endpoint_url or GOOGLE).lower())
+    tokens = account["token_uri"].lower()
+    if not tokens.startswith("https://") and endpoint.scheme != "http":
         raise _no_key("its token_uri is not https")
+    if "\\" in tokens or not _gives_tokens(tokens, endpoint.hostname or ""):
+        raise _no_key("its token_uri is a server neither of Google's nor of options.endpointUrl")
     return account
+
+
+def _gives_tokens(url: str, endpoint: str) -> bool:
+    """Whether this server is one that may be asked: the key names it, so that nothing else says that it is allowed."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host == endpoint or host == "accounts.google.com" or host.endswith(".googleapis.com")
 
 
 def _no_key(why: str) -> InvalidOptions:

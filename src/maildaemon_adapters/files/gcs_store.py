@@ -17,7 +17,7 @@ from google.auth.transport.requests import Request
 from google.oauth2.service_account import Credentials
 from urllib3.exceptions import HTTPError
 
-from maildaemon_adapters.files.gcs import GcsSettings
+from maildaemon_adapters.files.gcs import GOOGLE, GcsSettings
 from maildaemon_adapters.files.objects import AT_ONCE, MARK, Seen
 from maildaemon_adapters.files.reaching import (
     CONNECT_SECONDS,
@@ -54,7 +54,7 @@ class GcsStore:
 
     def __init__(self, bucket: str, account: Mapping[str, Any], settings: GcsSettings) -> None:
         only_warnings("google", "urllib3")
-        endpoint = whole_url(settings.endpoint_url or "https://storage.googleapis.com")
+        endpoint = whole_url(settings.endpoint_url or GOOGLE)
         self._bucket = bucket
         self._settings = settings
         self._endpoint = endpoint
@@ -275,10 +275,10 @@ class GcsUpload:
 
 
 class _Timed(Request):
-    """Asks for tokens within the same time limits as for everything else."""
+    """Asks for tokens within the same time limits as for everything else, and follows nobody elsewhere."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["timeout"] = (CONNECT_SECONDS, SILENT_SECONDS)
+        kwargs |= {"timeout": (CONNECT_SECONDS, SILENT_SECONDS), "allow_redirects": False}
         return super().__call__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 

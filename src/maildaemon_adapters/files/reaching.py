@@ -80,7 +80,7 @@ def endpoint_problems(endpoint: str | None, *, path: bool = False) -> Sequence[P
         parts.port  # noqa: B018 - raises for what is no port
     except ValueError as error:
         return [_of_endpoint(f"this is no URL ({error})")]
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "\\" in parts.netloc:
         return [_of_endpoint("write https://HOST or https://HOST:PORT; http:// sends everything in plain text")]
     if parts.username or parts.password or parts.query or parts.fragment:
         return [_of_endpoint("an endpoint has no login, no ? and no #; the login is written as username and password")]

@@ -62,6 +62,8 @@ def url_problems(options: DestinationOptions, schemes: Collection[str], example:
 def _fault(parts: SplitResult, options: DestinationOptions, schemes: Collection[str], example: str) -> str:
     if parts.scheme.lower() not in schemes:
         return f"a destination of type {options.kind} needs a url such as {example}"
+    if "\\" in parts.netloc:  # to some programs it ends the server's name, to others it does not
+        return "a backslash in front of the path is written %5C; or write the user as username"
     if not parts.hostname:
         return f"the url names no server; write {example}"
     if parts.query or parts.fragment:
