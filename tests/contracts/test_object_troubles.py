@@ -679,13 +679,11 @@ def test_nothing_is_handed_through_to_a_library(kind: Any) -> None:
             "its token_uri is a server neither of Google's nor of options.endpointUrl",
         ),
         (
-            '{"type": "service_account", "client_email": "a", "private_key": "b", "token_uri": '
-            '"https://evil.net\\\\.googleapis.com/"}',
+            '{"type": "service_account", "client_email": "a", "private_key": "b", "token_uri": "https://e.net\\\\.googleapis.com"}',
             "its token_uri is a server neither of Google's nor of options.endpointUrl",
         ),
         (
-            '{"type": "service_account", "client_email": "a", "private_key": "SECRET", "token_uri": '
-            '"https://oauth2.googleapis.com/token"}',
+            '{"type": "service_account", "client_email": "a", "private_key": "SECRET", "token_uri": "https://x.googleapis.com"}',
             "its private_key cannot be read",
         ),
     ],

@@ -254,8 +254,8 @@ def test_each_thing_that_is_wrong_has_words_of_its_own(
     words = [
         "DestinationUnavailable: .*does not resolve",
         "DestinationUnavailable: .*nothing listens",
-        "LoginRefused: .*this user name and password for 'nobody-here' is refused: 401",
-        "LoginRefused: .*this user name and password for 'mails' is refused: 401",
+        "LoginRefused: .*the password of 'nobody-here' is refused: 401",
+        "LoginRefused: .*the password of 'mails' is refused: 401",
         "DestinationUnavailable: .*is not trusted: .* options.caFile",
         f"is not trusted: .* check that {stranger.ca}",
         "the certificates in .*empty.pem cannot be used",

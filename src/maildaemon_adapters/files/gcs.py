@@ -119,7 +119,7 @@ def _gives_tokens(url: str, endpoint: str) -> bool:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return False
-    return host == endpoint or host == "accounts.google.com" or host.endswith(".googleapis.com")
+    return host in {endpoint, "accounts.google.com"} or host.endswith(".googleapis.com")
 
 
 def _no_key(why: str) -> InvalidOptions:

@@ -41,8 +41,15 @@ def unreachable(error: BaseException, where: str, ca_file: str | None) -> TreeEr
         told = TimeoutError()
     if told is None:
         told = next((each for each in reversed(found) if isinstance(each, OSError) and each.strerror), None)
-    told = told or OSError("the connection broke")
-    return no_way_there(told, where, seconds=SILENT_SECONDS, ca_file=ca_file, hint="a server without TLS is http://")
+    told = told or EOFError()
+    return no_way_there(
+        told,
+        where,
+        seconds=SILENT_SECONDS,
+        ca_file=ca_file,
+        hint="a server without TLS is http://",
+        named="options.endpointUrl",
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -102,10 +102,13 @@ def trust_problems(ca_file: str | None, fingerprints: Sequence[str]) -> Sequence
     return found
 
 
-def no_way_there(error: BaseException, where: str, *, seconds: float, ca_file: str | None, hint: str) -> TreeError:
+def no_way_there(
+    error: BaseException, where: str, *, seconds: float, ca_file: str | None, hint: str, named: str = "url"
+) -> TreeError:
     """Why no connection with ``where`` (host and port) came about.
 
-    ``hint`` is what to try when the port does not speak as expected; ``seconds`` how long was waited.
+    ``hint`` is what to try when the port does not speak as expected; ``seconds`` how long was waited; ``named`` which
+    property names the server.
     """
     fault = Fault.GONE
     match error:
@@ -113,7 +116,7 @@ def no_way_there(error: BaseException, where: str, *, seconds: float, ca_file: s
             what, remedy = f"this service lets no mailbox connect to {where}: {error.fault}", error.remedy
         case socket.gaierror() | UnicodeError():
             host = where.rpartition(":")[0]
-            what, remedy = f"the host name {host!r} does not resolve", "check url, and this machine's name service"
+            what, remedy = f"the host name {host!r} does not resolve", f"check {named}, and this machine's name service"
         case OtherCertificate():
             fault = Fault.UNTRUSTED
             what = f"the certificate of {where} has another fingerprint, {error.shown}"
@@ -128,14 +131,15 @@ def no_way_there(error: BaseException, where: str, *, seconds: float, ca_file: s
             what, remedy = f"no TLS with {where}: {reason}", f"check the port; {hint}"
         case ConnectionRefusedError():
             what = f"nothing listens on {where}"
-            remedy = "check the port in url; see that the server runs, and firewalls"
+            remedy = f"check the port in {named}; see that the server runs, and firewalls"
         case TimeoutError():
             what = f"{where} did not answer within {seconds:g} s"
-            remedy = f"check host and port in url, and firewalls; {hint}"
+            remedy = f"check host and port in {named}, and firewalls; {hint}"
         case OSError() if error.strerror:
             what, remedy = f"{where} cannot be reached: {error.strerror}", "check host, port and the network"
         case _:
-            what = f"{where} broke the connection off: {said(str(error)) or type(error).__name__}"
+            words = said(str(error))
+            what = f"{where} broke the connection off" + (f": {words}" if words else "")
             remedy = f"check the port; {hint}; the server may be overloaded"
     return TreeError(fault, what, remedy=remedy)
 

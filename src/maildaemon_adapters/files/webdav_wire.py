@@ -222,7 +222,10 @@ class Asking:
                 hint=f"{other}:// may be what this port speaks",
             )
         what = f"the connection broke: {said(str(_cause(error))) or type(error).__name__}"
-        return (_Cut if isinstance(error, _CUT) else TreeError)(Fault.GONE, what, remedy="it will be tried again")
+        remedy = (
+            "it will be tried again; if it always breaks, check the port, and whether it speaks http:// or https://"
+        )
+        return (_Cut if isinstance(error, _CUT) else TreeError)(Fault.GONE, what, remedy=remedy)
 
 
 class _Cut(TreeError):

@@ -94,7 +94,7 @@ def _login(answer: Answer, auth: str, user: str | None) -> TreeError:
             f"the server wants another kind of login than {auth}: {', '.join(ways)}",
             remedy=f"write auth = {ways[-1]} under options",
         )
-    whom = f"this user name and password for {user!r}" if auth != "bearer" else "this token"
+    whom = f"the password of {user!r}" if auth != "bearer" else "this token"
     return TreeError(Fault.LOGIN, f"{whom} is refused: {answer.words}", remedy="check username and password")
 
 

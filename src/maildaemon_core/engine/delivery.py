@@ -345,7 +345,7 @@ class Delivery:
         self._forget_unless_needed(batch)
 
     def _announced(self, batch: BatchId, entries: Sequence[Entry], answers: Answers) -> Answers:
-        """The answers, after what was out and not announced is announced: somebody may have it, it cannot be dropped."""
+        """The answers once what is out is announced, too: somebody may have it, so it cannot be dropped."""
         halves = {
             place: [part for part in parts if answers.parts.get((place, part.part)) == StillStaged(out=True)]
             for place, parts in _parts(entries).items()
