@@ -656,6 +656,13 @@ def test_a_confined_mailbox_names_no_server_that_it_may_not_reach(endpoint: str)
     assert destination_problems(Confinement(hosts=("*.example.com",)), free, "$") == []
 
 
+@pytest.mark.parametrize("region", ["", "eu.evil.net/", "x@127.0.0.1/", "eu-central-1\n"])
+def test_a_region_is_no_way_to_another_server_and_what_was_written_is_not_repeated(region: str) -> None:
+    with pytest.raises(InvalidOptions, match="is no region; write one such as eu-central-1") as caught:
+        read(S3.settings, {"region": region})
+    assert not region or region not in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", [S3, AZURE, GCS])
 def test_nothing_is_handed_through_to_a_library(kind: Any) -> None:
     for name in ("anon", "key", "endpoint_url", "clientKwargs", "profile", "connectionString", "token"):

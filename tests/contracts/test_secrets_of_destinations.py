@@ -44,7 +44,7 @@ SECRETS = [(kind, name) for kind, name, type_ in settings() if "Secret" in type_
 OTHERS = [(kind, name, type_) for kind, name, type_ in settings() if "Secret" not in type_ and type_ != "int"]
 
 
-def document(kind: str, url: str = "x://here/in", **options: Any) -> dict[str, Any]:
+def document(kind: str, options: dict[str, Any], url: str = "x://here/in") -> dict[str, Any]:
     destination = {"type": kind, "name": "there", "url": url, "password": "pw", "options": options}
     return {"mailbox": "in@our.example", "host": "imap.example", "password": "pw", "destinations": [destination]}
 
@@ -70,16 +70,18 @@ def test_whatever_else_is_set_the_password_and_every_other_secret_is_asked_for_a
 ) -> None:
     """It may decide where a secret goes, or how well it is protected on its way."""
     secrets = {each: "s" for of, each in SECRETS if of == kind}
+    one: Any
+    other: Any
     one, other = (["a"], ["b"]) if type_.startswith("tuple") else ("a", "b")
     expected = {f"$.destinations[0].{path}" for path in ("password", *(f"options.{each}" for each in secrets))}
-    assert asked_anew(document(kind, **secrets, **{name: one}), document(kind, **secrets, **{name: one})) == set()
+    assert asked_anew(document(kind, {**secrets, name: one}), document(kind, {**secrets, name: one})) == set()
     for before, after in (({name: one}, {name: other}), ({}, {name: one}), ({name: one}, {})):
-        assert asked_anew(document(kind, **secrets, **before), document(kind, **secrets, **after)) == expected
+        assert asked_anew(document(kind, {**secrets, **before}), document(kind, {**secrets, **after})) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_url_asks_for_every_secret_anew(kind: str) -> None:
     secrets = {each: "s" for of, each in SECRETS if of == kind}
     for url in ("x://elsewhere/in", "x://here:99/in", "y://here/in", "x://here/other"):
-        found = asked_anew(document(kind, **secrets), document(kind, url, **secrets))
+        found = asked_anew(document(kind, {**secrets}), document(kind, {**secrets}, url))
         assert len(found) == 1 + len(secrets)

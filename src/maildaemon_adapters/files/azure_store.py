@@ -196,7 +196,8 @@ class AzureStore:
         except HttpResponseError as error:
             raise self._refused(error) from None
         except (AzureError, requests.RequestException, HTTPError, OSError) as error:
-            raise unreachable(error, self._where, self._settings.ca_file) from None
+            named = "options.endpointUrl" if self._settings.endpoint_url else "the account in url"
+            raise unreachable(error, self._where, self._settings.ca_file, named) from None
 
     def _refused(self, error: HttpResponseError) -> TreeError:
         said = getattr(error, "error_code", None) or ""

@@ -33,8 +33,11 @@ _TELLING: Final = (
 """Of all that an error came from, the first of these says most."""
 
 
-def unreachable(error: BaseException, where: str, ca_file: str | None) -> TreeError:
-    """Why nothing was heard from the server ``where`` (``host:port``), to be raised in place of the library's error."""
+def unreachable(error: BaseException, where: str, ca_file: str | None, named: str = "options.endpointUrl") -> TreeError:
+    """Why nothing was heard from the server ``where`` (``host:port``), to be raised in place of the library's error.
+
+    ``named`` is the property that names the server.
+    """
     found = list(_causes(error))
     told: BaseException | None = next((each for kind in _TELLING for each in found if isinstance(each, kind)), None)
     if told is None and any("Timeout" in type(each).__name__ for each in found):
@@ -48,7 +51,7 @@ def unreachable(error: BaseException, where: str, ca_file: str | None) -> TreeEr
         seconds=SILENT_SECONDS,
         ca_file=ca_file,
         hint="a server without TLS is http://",
-        named="options.endpointUrl",
+        named=named,
     )
 
 

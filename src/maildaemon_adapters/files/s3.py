@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -33,6 +34,12 @@ StorageClass = Literal[
 ]
 
 
+def _a_region(_instance: object, _attribute: object, value: str) -> None:
+    """A validator: it becomes part of a server's name, so nothing else can be in it.  Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9-]+", value):
+        raise ValueError("is no region; write one such as eu-central-1")
+
+
 @attrs.frozen(kw_only=True)
 class S3Settings:
     """What may stand under ``options`` of a destination of type ``s3``.
@@ -47,7 +54,7 @@ class S3Settings:
     ``ca_file``: certificates (PEM) that are trusted instead of the public ones; a full path.
     """
 
-    region: str = attrs.field(default="us-east-1", validator=[one_line, attrs.validators.matches_re(r"[A-Za-z0-9-]+")])
+    region: str = attrs.field(default="us-east-1", validator=_a_region)
     endpoint_url: str | None = attrs.field(default=None, validator=one_line)
     addressing: Literal["path", "virtual"] | None = None
     storage_class: StorageClass | None = None

@@ -246,7 +246,8 @@ class S3Store:
         except ClientError as error:
             raise self._refused(error) from None
         except (HTTPClientError, NoConnection, HTTPError, OSError) as error:
-            raise unreachable(error, self._where, self._settings.ca_file) from None
+            named = "options.endpointUrl" if self._endpoint else "options.region"
+            raise unreachable(error, self._where, self._settings.ca_file, named) from None
         except BotoCoreError as error:
             raise TreeError(Fault.OTHER, f"the request cannot be made: {error}") from None
 
