@@ -121,6 +121,8 @@ def hostile(size: int) -> dict[str, bytes]:
         "half a reference": page + b"cid" * (size // 3) + picture,
         "references with escapes": page + b"cid:" + b"&amp;%41" * (size // 8) + picture,
         "references side by side": page + b"'cid:x'" * (size // 7) + picture,
+        "texts with uuencoded files": b"\r\n" + b"begin 644 a\r\n#86)C\r\nend\r\n" * (size // 26),
+        "texts in which none begins": b"\r\n" + b"begin 644 a\r\n" * (size // 13),
         "text that looks uuencoded": body + b"x-uuencode\r\n\r\n" + b"begin 644 a\r\n" * (size // 13),
         "uuencoded text": body + b"x-uuencode\r\n\r\nbegin 644 a\r\n" + (b"M" + b"A" * 60 + b"\r\n") * (size // 63),
         "uuencoded text in one line": body + b"x-uuencode\r\n\r\nbegin 644 a\n" + b"M" * size,

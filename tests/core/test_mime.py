@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 import hashlib
@@ -20,6 +21,7 @@ from maildaemon_core.mime import read_message
 from maildaemon_core.structure import DEPTH_CAP, HEADER_CAP, PARTS_CAP
 from maildaemon_core.testing.mails import BuiltMail, broken_mails, built_mails, simple_mail
 from maildaemon_core.transfer import Encoding, PartContent
+from maildaemon_core.uuencoded import BLOCKS_CAP
 
 
 def read(raw: bytes | str) -> Message:
@@ -332,6 +334,40 @@ def test_a_digest_is_made_of_mails() -> None:
 def test_names_are_read_however_they_are_written(header: str, name: str) -> None:
     message = read(f"Content-Type: application/pdf\nContent-Disposition: {header}\n\nx")
     assert [found.name for found in message.attachments] == [name]
+
+
+FILE = "begin 644 a b.txt \n#86)C\n`\nend\n"
+
+
+@pytest.mark.parametrize("encoding", ["7bit", "base64", "quoted-printable"])
+def test_files_that_stand_uuencoded_in_a_text_are_attachments(encoding: str) -> None:
+    text = f"hello\n{FILE}\nbetween\n{FILE}bye\n".replace("\n", "\r\n").encode()
+    body = {"base64": base64.encodebytes(text), "quoted-printable": text.replace(b"=", b"=3D")}.get(encoding, text)
+    for kind in ("text/plain", "text/html"):
+        head = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+        message = read(head.encode() + body)
+        expected = (("a b.txt", "application/octet-stream", b"abc"),) * 2 if kind == "text/plain" else ()
+        assert named(message) == expected
+        assert message.complete, message.defects
+
+
+@pytest.mark.parametrize(
+    "text", ["begin 644 reading\nthis book\nend\n", "begin 644 a\n", "x begin 644 a\n#86)C\nend\n"]
+)
+def test_a_text_that_is_no_code_is_left_alone(text: str) -> None:
+    message = read(f"Subject: s\n\n{text}")
+    assert (message.attachments, message.complete) == ((), True)
+
+
+def test_a_uuencoded_file_that_is_cut_off_is_a_loss() -> None:
+    message = read("Subject: s\n\nbegin 644 a\n#86)C\n")
+    assert named(message) == (("a", "application/octet-stream", b"abc"),)
+    assert not message.complete
+
+
+def test_of_very_many_uuencoded_files_in_a_text_some_are_taken_and_the_rest_is_a_loss() -> None:
+    message = read("Subject: s\n\n" + FILE * (BLOCKS_CAP + 1))
+    assert (len(message.attachments), message.complete) == (BLOCKS_CAP, False)
 
 
 # Defects ------------------------------------------------------------------------------------------------------------
