@@ -21,6 +21,7 @@ from maildaemon_core.noteworthy import noteworthy
 from maildaemon_core.reading import NESTING_CAP, PLAIN, Reading
 from maildaemon_core.structure import PARTS_CAP, Defects, Outline, Part, read_outline
 from maildaemon_core.transfer import Encoding, PartContent
+from maildaemon_core.uuencoded import BLOCKS_CAP, blocks, may_have_some
 
 __all__ = ["read_headers", "read_message"]
 
@@ -180,6 +181,29 @@ class _Reader:
         for leaf in leaves:
             if leaf.is_attachment and not (leaf.is_picture and leaf.part.content_id in inline):
                 self._item(leaf.item(), place)
+            elif leaf.part.content_type == "text/plain":
+                self._uuencoded(leaf, place)
+
+    def _uuencoded(self, leaf: _Leaf, place: _Place) -> None:
+        """Files that stand in a text itself, which stays as it is."""
+        # Quoted-printable need not be decoded for a first look: what matters of a line ``begin`` stays as it is.
+        if not may_have_some(leaf.content if leaf.part.encoding is Encoding.BASE64 else leaf.content.as_sent):
+            return
+        text = self._direct(leaf.item())
+        for number, block in enumerate(blocks(text), start=1):
+            if number > BLOCKS_CAP:
+                self._defects.loss(f"part {leaf.label}: more than {BLOCKS_CAP} uuencoded files in a text")
+                return
+            content = PartContent(text, block.start, block.stop, Encoding.UUENCODE)
+            item = _Item(
+                label=f"{leaf.label}.{number}",
+                name=block.name,
+                content_type="application/octet-stream",
+                content=content,
+                flaws=content.flaws,
+                direct=False,
+            )
+            self._item(item, place)
 
     def _item(self, item: _Item, place: _Place) -> None:
         for flaw in item.flaws:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -36,7 +36,8 @@ def _attachment(artifact: Artifact, *traits: object) -> Any:
     return (artifact.place, *traits) if artifact.role is Role.ATTACHMENT else None
 
 
-_TRAITS: Final[Sequence[Trait]] = (_by_role, _by_all, _by_name_and_bytes, _by_number_and_bytes, _by_number_and_name)
+_EXACT: Final[Sequence[Trait]] = (_by_all, _by_name_and_bytes)
+_TRAITS: Final[Sequence[Trait]] = (_by_role, *_EXACT, _by_number_and_bytes, _by_number_and_name)
 """What a file of a mail is recognised by, None where that does not apply; of attachments the most certain first.
 
 Exchange may render other bytes on each fetch; what is opened differently is numbered differently.
@@ -51,31 +52,41 @@ def claims(wanted: Sequence[Artifact], earlier: Sequence[Artifact]) -> Mapping[i
     """
     found: dict[int, Artifact] = {}
     claimed: set[int] = set()
+    unneeded = _unneeded(wanted, earlier)
     for trait in _TRAITS if earlier else ():
         free: dict[Any, deque[int]] = defaultdict(deque)
         for at, artifact in enumerate(earlier):
-            if at not in claimed and (known := trait(artifact)) is not None:
+            if at in claimed or (trait in _EXACT and at in unneeded):
+                continue
+            if (known := trait(artifact)) is not None:
                 free[known].append(at)
         for position, artifact in enumerate(wanted):
             if position not in found and (same := free.get(trait(artifact))):
                 at = same.popleft()
                 claimed.add(at)
                 found[position] = earlier[at]
-    unclaimed: dict[Any, deque[Artifact]] = defaultdict(deque)
-    for at, artifact in enumerate(earlier):
-        if at not in claimed and artifact.receipt and (known := _by_name_and_bytes(artifact)) is not None:
-            unclaimed[known].append(artifact)
-    for position, artifact in found.items():  # where there are fewer copies than before, those that are there count
-        if not artifact.receipt and (copies := unclaimed.get(_by_name_and_bytes(wanted[position]))):
-            found[position] = copies.popleft()
     return found
+
+
+def _unneeded(wanted: Sequence[Artifact], earlier: Sequence[Artifact]) -> set[int]:
+    """Of copies that are wanted less often than they were planned, those that are published count, and not these."""
+    needed = Counter(map(_by_name_and_bytes, wanted))
+    needed.subtract(_by_name_and_bytes(artifact) for artifact in earlier if artifact.receipt)
+    unneeded: set[int] = set()
+    for at, artifact in enumerate(earlier):
+        if not artifact.receipt:
+            copies = _by_name_and_bytes(artifact)
+            needed[copies] -= 1
+            if needed[copies] < 0:
+                unneeded.add(at)
+    return unneeded
 
 
 def numbered(wanted: Sequence[Artifact], claimed: Mapping[int, Artifact], earlier: Sequence[Artifact]) -> Sequence[int]:
     """The number under which each of ``wanted`` is remembered: what is known already keeps its own.
 
     An attachment that is new gets its number in the mail, unless that belongs to something else: then one beyond all.
-    So no two artifacts of a mail have one slot, and a path that was reserved for one is never another's (law 3).
+    So no two artifacts of a mail have one slot.
     """
     taken = {artifact.slot for artifact in earlier}
     beyond = max((artifact.index for artifact in (*earlier, *wanted)), default=0)

@@ -128,7 +128,8 @@ class Lease(Protocol):
 
         ``Entry.dismissed`` is never written, but an entry whose outcome changes is not dismissed any more.
 
-        Raises ``PathsTaken``, with nothing written, if another entry or artifact has reserved one of them.
+        Raises ``PathsTaken``, with nothing written, if another entry has reserved one of them, or two artifacts want
+        one.  An entry may come back to any path of its own: what of a mail has it may be numbered otherwise by then.
         """
         ...
 

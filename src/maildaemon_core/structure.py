@@ -124,7 +124,7 @@ class _Hit:
     stop: int
 
 
-class _Lines:
+class Lines:
     """Walks over content by lines, or from one line that begins with two dashes to the next."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
@@ -197,7 +197,7 @@ class _Lines:
 class _Outliner:
     def __init__(self, content: Content, defects: Defects) -> None:
         self._content = content
-        self._lines = _Lines(content.chunks())
+        self._lines = Lines(content.chunks())
         self._defects = defects
         self._stack: list[_Multipart] = []
         self._by_boundary: dict[bytes, list[int]] = {}

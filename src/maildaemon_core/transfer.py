@@ -265,6 +265,11 @@ class PartContent:
         """What was wrong with the encoding; decoded is what could be."""
         return self._measured.flaws
 
+    @property
+    def as_sent(self) -> PartContent:
+        """The same bytes with their transfer encoding."""
+        return PartContent(self._parent, self._start, self._stop, Encoding.IDENTITY)
+
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         if self._encoding is Encoding.IDENTITY:
             first = self._start + start

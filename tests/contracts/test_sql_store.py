@@ -162,18 +162,6 @@ def _taking(lease: Lease) -> Entry:
     return attrs.evolve(everything(lease)[0], ref=_ref("2"))
 
 
-def test_paths_of_one_entry_stay_with_what_they_were_planned_for(store: SqlStore, lease: Lease) -> None:
-    (entry,) = lease.admit(INBOX, [mail(lease.mailbox, 1)], STATE)
-    lease.record([attrs.evolve(entry, artifacts=(file("a.eml"),))])
-    suffixed = attrs.evolve(entry, artifacts=(file("a-key.eml"), file("b.pdf", index=1)))
-    lease.record([suffixed])
-    with pytest.raises(PathsTaken) as refusal:
-        lease.record([attrs.evolve(entry, artifacts=(file("a-key.eml"), file("a.eml", index=1), file("c", index=2)))])
-    assert refusal.value.taken == {("/srv/mail", "a.eml")}
-    assert everything(lease) == [suffixed]
-    lease.record([attrs.evolve(entry, artifacts=(file("a.eml"),))])
-
-
 def test_a_write_after_one_that_was_refused_is_whole(store: SqlStore, lease: Lease) -> None:
     one, two = lease.admit(INBOX, [mail(lease.mailbox, number) for number in (1, 2)], STATE)
     lease.record([attrs.evolve(one, artifacts=(file("a.eml"),))])

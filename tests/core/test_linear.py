@@ -21,10 +21,46 @@ import maildaemon_core
 from maildaemon_core.message import BytesContent, Content
 from maildaemon_core.mime import read_message
 from maildaemon_core.reading import NESTING_CAP, Reading
-from tests.core.test_mime import CountingContent, nasty, whole
+from tests.core.test_mime import CountingContent, whole
 
 EVERYTHING = Reading(attached_mails="both", inline_pictures=False)
 OURS = maildaemon_core.__path__[0]
+
+
+def nasty(size: int) -> dict[str, bytes]:
+    """Mails of about ``size`` bytes at which careless readers take quadratic time."""
+    mixed = b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
+    nest = [b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(size // 60)]
+    picture = b"--b\r\nContent-Type: text/html\r\n\r\n" + b"cid:" * (size // 4)
+    picture += b"\r\n--b\r\nContent-Type: image/png\r\nContent-ID: <x>\r\n\r\n1\r\n--b--"
+    encoded = b"Content-Type: x/y\r\nContent-Transfer-Encoding: "
+    return {
+        "many lines that look like delimiters": mixed + b"--c\r\n" * (size // 5),
+        "many empty dashes": mixed + b"--\n" * (size // 3),
+        "one line of dashes": mixed + b"-" * size,
+        "many delimiters": mixed + b"--b\r\n" * (size // 5),
+        "many closing delimiters": mixed + b"--b\r\n--b--\r\n" * (size // 12),
+        "deep nesting": b"".join(nest),
+        "one boundary for all": (mixed + b"--b\r\n") * (size // 52),
+        "one long header line": b"Subject: " + b"a " * (size // 2),
+        "many folds": b"Subject: a" + b"\r\n a" * (size // 4),
+        "many headers": b"To: a@b\r\n" * (size // 9),
+        "lines that are no headers": b"nothing\r\n" * (size // 9),
+        "encoded words that never end": b"Subject: " + b"=?a?q?b" * (size // 7),
+        "encoded words that end late": b"Subject: " + b"=?a?q?b" * (size // 7) + b"?=",
+        "neighbouring encoded words": b"Subject: " + b"=?utf-8?q?a?= " * (size // 14),
+        "open comments": b"From: " + b"(" * size,
+        "open quotes": b"From: " + b'"(' * (size // 2),
+        "blanks in an address": b"From: a" + b" " * size + b"@b",
+        "many addresses": b"From: " + b"a b," * (size // 4),
+        "many parameters": b"Content-Type: a/b" + b"; a*0=b" * (size // 7),
+        "quotes in parameters": b'Content-Type: a/b; name="' + b'a"b\\"' * (size // 5),
+        "references to pictures": mixed + picture,
+        "padding": encoded + b"base64\r\n\r\n" + b"=" * size,
+        "many short groups": encoded + b"base64\r\n\r\n" + b"QQ==" * (size // 4),
+        "escapes that are none": encoded + b"quoted-printable\r\n\r\n" + b"=" * size,
+        "blanks at the end of a line": encoded + b"quoted-printable\r\n\r\n" + b" \t" * (size // 2) + b"x",
+    }
 
 
 def hostile(size: int) -> dict[str, bytes]:
@@ -85,6 +121,8 @@ def hostile(size: int) -> dict[str, bytes]:
         "half a reference": page + b"cid" * (size // 3) + picture,
         "references with escapes": page + b"cid:" + b"&amp;%41" * (size // 8) + picture,
         "references side by side": page + b"'cid:x'" * (size // 7) + picture,
+        "texts with uuencoded files": b"\r\n" + b"begin 644 a\r\n#86)C\r\nend\r\n" * (size // 26),
+        "texts in which none begins": b"\r\n" + b"begin 644 a\r\n" * (size // 13),
         "text that looks uuencoded": body + b"x-uuencode\r\n\r\n" + b"begin 644 a\r\n" * (size // 13),
         "uuencoded text": body + b"x-uuencode\r\n\r\nbegin 644 a\r\n" + (b"M" + b"A" * 60 + b"\r\n") * (size // 63),
         "uuencoded text in one line": body + b"x-uuencode\r\n\r\nbegin 644 a\n" + b"M" * size,

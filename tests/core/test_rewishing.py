@@ -62,6 +62,16 @@ def files(artifacts: Sequence[Artifact]) -> Counter[tuple[str, str | None, str]]
     return Counter((each.place, each.name, each.sha256) for each in artifacts if each.role is Role.ATTACHMENT)
 
 
+def test_what_is_published_is_the_one_of_two_copies_that_is_still_wanted() -> None:
+    """Though another attachment of the same bytes has its number now."""
+    first = planned([("a.pdf", b"1"), ("a.pdf", b"1")])
+    earlier = recorded(first, [wish.artifact.index == 2 for wish in first.wishes])
+    for now in ([("a.pdf", b"1"), (None, b"1")], [(None, b""), (None, b"1"), ("a.pdf", b"1")]):
+        again = planned(now, earlier)
+        names = [wish.artifact.name for wish in again.wishes if wish.artifact.role is Role.ATTACHMENT]
+        assert set(names) == {None}
+
+
 @given(readings, readings, st.data())
 def test_for_any_two_readings_nothing_wanted_is_left_out_and_nothing_published_is_written_twice(
     before: list[Found], now: list[Found], data: st.DataObject

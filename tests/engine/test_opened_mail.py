@@ -133,9 +133,25 @@ def test_attached_mails_that_are_opened_later_double_nothing_that_was_published(
     story.again()
     story.wait(days=2)
     assert counted(story.sweep()) == (1, 0, 0, 0)
-    (renamed,) = (path for path in story.one.visible if path.startswith("c-"))
-    assert story.one.visible == {"letter.eml": letter, "x.box": box, "a.pdf": b"%PDF", "b.csv": b"1", renamed: b"2"}
+    assert story.one.visible == {"letter.eml": letter, "x.box": box, "a.pdf": b"%PDF", "b.csv": b"1", "c.csv": b"2"}
     assert len(story.one.published) == 5, "nothing was published twice"
+
+
+def test_a_name_that_was_withdrawn_is_the_mails_own_when_its_file_is_numbered_otherwise() -> None:
+    """Where names may not give way, its own reservation must not be in the mail's way for ever."""
+    letter = simple_mail(subject="letter", attachments=[PDF])
+    one = DestinationOptions(name="one", url="memory:one", path_template="{filename}", on_conflict="fail")
+    story = exporting(attached_mails="keep", destinations=(one,))
+    parts = [part("message/rfc822", letter), part("text/csv", b"2", name="c.csv"), part("a/b", b"3", name="d.bin")]
+    story.server.plant(mail_of(*parts, subject="one"))
+    story.one.visible["c.csv"] = b"not ours"
+    assert counted(story.sweep()) == (0, 0, 1, 0)
+    del story.one.visible["c.csv"]
+    story.change(attached_mails="both")
+    story.again()
+    assert counted(story.sweep()) == (1, 0, 0, 0)
+    assert story.one.visible == {"letter.eml": letter, "d.bin": b"3", "c.csv": b"2", "a.pdf": b"%PDF"}
+    assert len(story.one.published) == 4, "nothing was published twice"
 
 
 def test_a_daemon_opens_with_what_it_was_given() -> None:

@@ -119,7 +119,7 @@ def test_a_look_at_a_spool_leaves_nothing_behind_and_finds_what_keeping_would(tm
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_no_room_left_is_a_full_spool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FolderSpool, "_open", lambda spool: os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC))
+    monkeypatch.setattr(FolderSpool, "open", lambda spool: os.open("/dev/full", os.O_RDWR | os.O_CLOEXEC))
     with pytest.raises(SpoolFull, match="No space left"):
         FolderSpool(memory_limit=0).keep([b"x"])
 

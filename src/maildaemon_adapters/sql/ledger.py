@@ -46,7 +46,7 @@ Ref = tuple[str, str, str]
 """(folder, uidvalidity, uid), as stored."""
 
 _POSITION = ARTIFACT_COLUMNS.index(artifact.c.position)
-_OWNER = tuple(ARTIFACT_COLUMNS.index(column) for column in (artifact.c.entry, artifact.c.role, artifact.c.number))
+_ENTRY = ARTIFACT_COLUMNS.index(artifact.c.entry)
 _ARTIFACT_NAMES = tuple(column.name for column in ARTIFACT_COLUMNS)
 
 _NEW_ENTRY = sa.insert(entry)
@@ -249,7 +249,7 @@ def _write_artifacts(connection: sa.Connection, entries: Sequence[Entry], before
             row = artifact_row(each.id, position, one)
             path: Path = row[:2]
             there = stored.get(path)
-            if path in kept or (there is not None and _owner(there) != _owner(row)):
+            if path in kept or (there is not None and there[_ENTRY] != row[_ENTRY]):
                 taken.add(path)
             elif there is None:
                 new[path] = row
@@ -317,6 +317,3 @@ def _stored_artifacts(
         rows += [tuple(row) for row in connection.execute(held).all()]
     return {row[:2]: row for row in rows}
 
-
-def _owner(row: ArtifactRow) -> tuple[Any, ...]:
-    return tuple(row[at] for at in _OWNER)

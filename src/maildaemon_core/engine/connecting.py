@@ -23,10 +23,11 @@ from maildaemon_core.confinement import (
 from maildaemon_core.engine.confining import confined, real_file, real_folders, real_place, trusted
 from maildaemon_core.engine.marking import Marking
 from maildaemon_core.engine.plugins import Registry
+from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.targets import Target
 from maildaemon_core.errors import BrokenPlugin, InvalidOptions, Problem, UnknownKind
 from maildaemon_core.options import DestinationOptions, MailboxOptions, Secret
-from maildaemon_core.ports import Destination, DestinationKind, MailSource, SecretReader, SourceKind, Spool
+from maildaemon_core.ports import Destination, DestinationKind, MailSource, SecretReader, SourceKind
 from maildaemon_core.soundness import problems
 
 Options = MailboxOptions | DestinationOptions
@@ -41,7 +42,7 @@ class Connector:
 
     sources: Registry[MailSource]
     destinations: Registry[Destination]
-    spool: Spool
+    spool: FolderSpool
     read_secret: SecretReader
     confinement: Confinement | None = None
 

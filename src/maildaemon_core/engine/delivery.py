@@ -145,9 +145,9 @@ class Delivery:
         return self._reserve(staged, others)
 
     def _planned(self, batch: BatchId, job: Job) -> Entry:
-        # What was recorded under a name keeps it, whatever else of the mail would like to have it now (law 5).
-        settled = [wish.artifact for wish in job.plan.wishes if wish.settled]
-        taken: set[Path] = {(artifact.place, artifact.path) for artifact in (*job.plan.done, *settled)}
+        # What was recorded under a name keeps it, whatever else of the mail would like to have it now (law 5); and so
+        # does what is not wished for any more: perhaps somebody has seen it there.
+        taken: set[Path] = _paths(job.entry)
         artifacts = list(job.plan.done)
         for number, wish in enumerate(job.plan.wishes, start=1):
             marked = self._targets.options(wish.artifact.place).done_marker

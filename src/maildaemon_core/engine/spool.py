@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -18,10 +19,17 @@ MEMORY_LIMIT = 1 << 20
 
 
 class FileContent:
-    """Content in an unlinked file: it is gone with its last reader, whatever happens to the process."""
+    """Content in an unlinked file: it is gone with its last reader, whatever happens to the process.
 
-    def __init__(self, descriptor: int, size: int, sha256: str) -> None:
+    ``start`` is where it begins there; ``give_back`` is told the descriptor when the content is closed.
+    """
+
+    def __init__(
+        self, descriptor: int, size: int, sha256: str, *, start: int = 0, give_back: Callable[[int], None] = os.close
+    ) -> None:
         self._descriptor = descriptor
+        self._start = start
+        self._give_back = give_back
         self._size = size
         self._sha256 = sha256
         self._closed = False
@@ -44,7 +52,7 @@ class FileContent:
             if self._closed:  # its number may be another file's by now
                 raise ValueError("this content is closed")
             # pread: several readers may be at different places of one file.
-            piece = os.pread(self._descriptor, min(CHUNK, end - at), at)
+            piece = os.pread(self._descriptor, min(CHUNK, end - at), self._start + at)
             if not piece:
                 raise OSError(f"the spool file ended at {at} of {self._size} bytes")
             yield piece
@@ -53,7 +61,7 @@ class FileContent:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            os.close(self._descriptor)
+            self._give_back(self._descriptor)
 
     def __del__(self) -> None:
         self.close()
@@ -69,7 +77,7 @@ class FolderSpool:
 
     def keep(self, pieces: Iterable[bytes]) -> Content:
         """All of the pieces as one content; raises ``SpoolFull`` when the folder has no room for them."""
-        small: list[bytes] = []
+        small: deque[bytes] = deque()
         size = 0
         pieces = iter(pieces)
         for piece in pieces:
@@ -93,29 +101,30 @@ class FolderSpool:
         except OSError as error:
             raise self._full(error) from error
         try:
-            self._write(descriptor, b"maildaemon looks whether it can hold mail here")
+            self.write(descriptor, b"maildaemon looks whether it can hold mail here")
         finally:
             os.close(descriptor)
         return folder
 
-    def _spill(self, first: list[bytes], rest: Iterator[bytes]) -> Content:
-        descriptor = self._open()
+    def _spill(self, first: deque[bytes], rest: Iterator[bytes]) -> Content:
+        descriptor = self.open()
         digest = hashlib.sha256()
         size = 0
         try:
             while first:
-                piece = first.pop(0)
-                size += self._write(descriptor, piece)
+                piece = first.popleft()
+                size += self.write(descriptor, piece)
                 digest.update(piece)
             for piece in rest:
-                size += self._write(descriptor, piece)
+                size += self.write(descriptor, piece)
                 digest.update(piece)
         except BaseException:
             os.close(descriptor)
             raise
         return FileContent(descriptor, size, digest.hexdigest())
 
-    def _open(self) -> int:
+    def open(self) -> int:
+        """A new file that has no name; raises ``SpoolFull``."""
         try:
             if self._folder is not None:
                 with self._made:
@@ -130,7 +139,8 @@ class FolderSpool:
         Path(name).unlink()
         return descriptor
 
-    def _write(self, descriptor: int, piece: bytes) -> int:
+    def write(self, descriptor: int, piece: bytes) -> int:
+        """Writes all of a piece where the file stands, and gives its size; raises ``SpoolFull``."""
         left = memoryview(piece)
         try:
             while left:

@@ -19,6 +19,7 @@ from maildaemon_core.engine.leasing import Heartbeat, Leasing
 from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.retrying import take_back
 from maildaemon_core.engine.roster import Member, Roster
+from maildaemon_core.engine.shelf import Shelf
 from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets, internal_trouble
 from maildaemon_core.errors import LeaseLost, MaildaemonError, StoreUnavailable, Trouble
@@ -132,7 +133,9 @@ class Sweeping:
                     tell=self.tell,
                     nonce=nonce,
                     bounds=self.bounds,
-                    reading=Reading(openers=self.openers.working(), keep=connector.spool.keep, clock=time.monotonic),
+                    reading=Reading(
+                        openers=self.openers.working(), keep=Shelf(connector.spool).keep, clock=time.monotonic
+                    ),
                     stopping=stopping,
                 ).run()
         except StoreUnavailable as error:

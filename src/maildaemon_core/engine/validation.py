@@ -14,7 +14,6 @@ from maildaemon_core.admission import is_older
 from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.holder import this_process
 from maildaemon_core.engine.plugins import Openers
-from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.targets import internal_trouble
 from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError, Trouble
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
@@ -66,14 +65,8 @@ class Validation:
         return [*findings, *_guarded("spool", self._spool)]
 
     def _spool(self) -> Sequence[Finding]:
-        spool = self._connector.spool
-        if not isinstance(spool, FolderSpool):
-            return ()
-        return [
-            Finding(
-                level=Level.FINE, subject="spool", message=f"large mails can be held: {spool.check()} can be written"
-            )
-        ]
+        folder = self._connector.spool.check()
+        return [Finding(level=Level.FINE, subject="spool", message=f"large mails can be held: {folder} can be written")]
 
     def _destination(self, options: DestinationOptions) -> Sequence[Finding]:
         with closing(self._connector.target(options).destination) as destination:

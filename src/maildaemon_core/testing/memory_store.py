@@ -11,13 +11,11 @@ import attrs
 from maildaemon_core.errors import LeaseLost, PathsTaken, StaleVersion
 from maildaemon_core.message import FolderRef, Identity, MailboxId, MessageRef
 from maildaemon_core.monitoring import EntryPage, EntryQuery, MailboxInfo, SweepReport, SweepState
-from maildaemon_core.progress import Entry, EntryId, Outcome, Role, Stage
+from maildaemon_core.progress import Entry, EntryId, Outcome, Stage
 from maildaemon_core.store_port import Configuration, FolderState, Holder
 from maildaemon_core.testing.faults import Fuse
 from maildaemon_core.testing.memory_requests import MemoryRequests
 from maildaemon_core.testing.storable import storable
-
-Slot = tuple[EntryId, Role, int]
 
 
 @attrs.define
@@ -43,7 +41,7 @@ class MemoryStore(MemoryRequests):
         self._folders: dict[tuple[MailboxId, FolderRef], FolderState] = {}
         self._entries: dict[EntryId, Entry] = {}
         self._refs: dict[tuple[MailboxId, MessageRef], EntryId] = {}
-        self._paths: dict[tuple[str, str], Slot] = {}
+        self._paths: dict[tuple[str, str], EntryId] = {}
         self._last_id = 0
         self._thinned: set[EntryId] = set()
 
@@ -107,7 +105,7 @@ class MemoryStore(MemoryRequests):
         gone = {id_ for id_, entry in self._entries.items() if entry.mailbox == mailbox}
         self._entries = {id_: entry for id_, entry in self._entries.items() if id_ not in gone}
         self._refs = {ref: id_ for ref, id_ in self._refs.items() if id_ not in gone}
-        self._paths = {path: slot for path, slot in self._paths.items() if slot[0] not in gone}
+        self._paths = {path: owner for path, owner in self._paths.items() if owner not in gone}
         self._folders = {key: state for key, state in self._folders.items() if key[0] != mailbox}
 
     def former(self) -> Sequence[Configuration]:
@@ -316,14 +314,14 @@ class MemoryLease:
 
     def _reserve(self, entries: Sequence[Entry]) -> None:
         """All paths of these entries, or ``PathsTaken``; what was reserved once stays so (law 3)."""
-        wanted: dict[tuple[str, str], Slot] = {}
+        wanted: dict[tuple[str, str], EntryId] = {}
         taken = set()
         for entry in entries:
             for artifact in entry.artifacts:
-                path, slot = (artifact.place, artifact.path), (_id(entry), artifact.role, artifact.index)
-                if path in wanted or self._store._paths.get(path, slot) != slot:
+                path, owner = (artifact.place, artifact.path), _id(entry)
+                if path in wanted or self._store._paths.get(path, owner) != owner:
                     taken.add(path)
-                wanted[path] = slot
+                wanted[path] = owner
         if taken:
             raise PathsTaken(frozenset(taken))
         self._store._paths.update(wanted)

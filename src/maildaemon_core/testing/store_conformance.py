@@ -166,6 +166,20 @@ class StoreConformance(HistoryConformance):
         lease.record([again])
         assert everything(lease) == [again, second]
 
+    def test_a_path_is_kept_for_the_mail_whatever_of_it_comes_back_to_it(
+        self, lease: Lease, mailbox: MailboxId
+    ) -> None:
+        first, second = lease.admit(INBOX, [mail(mailbox, 1), mail(mailbox, 2)], STATE)
+        lease.record([attrs.evolve(first, artifacts=(file("a.csv", index=2), file("b.csv", index=3)))])
+        lease.record([attrs.evolve(first, artifacts=(file("b.csv", index=3),))])
+        swapped = attrs.evolve(
+            first, artifacts=(file("b.csv", index=2), file("a.csv", index=3), file("c.csv", index=4))
+        )
+        lease.record([swapped])
+        assert everything(lease) == [swapped, second]
+        with pytest.raises(PathsTaken):
+            lease.record([attrs.evolve(second, artifacts=(file("a.csv", index=2),))])
+
     # ------------------------------------------------------------------------------------------------------ questions
 
     def test_due_entries_come_by_number_page_by_page(self, lease: Lease, mailbox: MailboxId) -> None:
