@@ -316,4 +316,3 @@ def _stored_artifacts(
         held = sa.select(*ARTIFACT_COLUMNS).where(artifact.c.entry.in_(portion))
         rows += [tuple(row) for row in connection.execute(held).all()]
     return {row[:2]: row for row in rows}
-
