@@ -174,17 +174,17 @@ class TestDigestTree(TreeLaws):
 
 class TestWebDav(DiesInside, DestinationConformance):
     @pytest.fixture
-    def path(self, room: Path) -> str:
+    def below(self, room: Path) -> str:
         return f"{room.name}/a%20folder/%2525"
 
     @pytest.fixture
-    def destination(self, shared: WebDav, path: str) -> Iterator[Destination]:
-        with closing(opened(options_of(shared, path))) as destination:
+    def destination(self, shared: WebDav, below: str) -> Iterator[Destination]:
+        with closing(opened(options_of(shared, below))) as destination:
             yield destination
 
     @pytest.fixture
-    def colleague(self, shared: WebDav, path: str) -> Iterator[Destination]:
-        with closing(opened(options_of(shared, path, verify="digest"))) as destination:
+    def colleague(self, shared: WebDav, below: str) -> Iterator[Destination]:
+        with closing(opened(options_of(shared, below, verify="digest"))) as destination:
             yield destination
 
     @pytest.fixture
