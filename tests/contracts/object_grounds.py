@@ -25,6 +25,8 @@ ROOT = "in/mails"
 class Outside(Protocol):
     """The objects below the root, past the adapter."""
 
+    def names(self) -> list[str]: ...
+
     def files(self) -> Mapping[str, bytes]: ...
 
     def put(self, path: str, data: bytes) -> None: ...
@@ -146,10 +148,12 @@ class S3Outside:
         self.client = ground.client()
         self.bucket = bucket
 
-    def files(self) -> Mapping[str, bytes]:
+    def names(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{ROOT}/")
-        keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
-        return {key.removeprefix(f"{ROOT}/"): self._get(key) for key in keys}
+        return [each["Key"].removeprefix(f"{ROOT}/") for page in pages for each in page.get("Contents", ())]
+
+    def files(self) -> Mapping[str, bytes]:
+        return {name: self._get(f"{ROOT}/{name}") for name in self.names()}
 
     def put(self, path: str, data: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=f"{ROOT}/{path}", Body=data)
@@ -191,9 +195,12 @@ class AzureOutside:
     def __init__(self, ground: AzureGround, bucket: str) -> None:
         self.container = ground.container(bucket)
 
+    def names(self) -> list[str]:
+        found = self.container.list_blob_names(name_starts_with=f"{ROOT}/")
+        return [name.removeprefix(f"{ROOT}/") for name in found]
+
     def files(self) -> Mapping[str, bytes]:
-        names = list(self.container.list_blob_names(name_starts_with=f"{ROOT}/"))
-        return {name.removeprefix(f"{ROOT}/"): self.container.download_blob(name).readall() for name in names}
+        return {name: self.container.download_blob(f"{ROOT}/{name}").readall() for name in self.names()}
 
     def put(self, path: str, data: bytes) -> None:
         self.container.upload_blob(f"{ROOT}/{path}", data, overwrite=True)
@@ -239,17 +246,19 @@ class GcsOutside:
         self.objects = f"{ground.url}/storage/v1/b/{bucket}/o"
         self.uploads = f"{ground.url}/upload/storage/v1/b/{bucket}/o"
 
-    def files(self) -> Mapping[str, bytes]:
-        found = {}
+    def names(self) -> list[str]:
+        found = []
         query: dict[str, str] = {"prefix": f"{ROOT}/"}
         for _ in itertools.count():
             page = self.ground.session.get(self.objects, params=query, timeout=10).json()
-            for each in page.get("items", ()):
-                found[each["name"].removeprefix(f"{ROOT}/")] = self._get(each["name"])
+            found += [each["name"].removeprefix(f"{ROOT}/") for each in page.get("items", ())]
             if not page.get("nextPageToken"):
                 break
             query["pageToken"] = page["nextPageToken"]
         return found
+
+    def files(self) -> Mapping[str, bytes]:
+        return {name: self._get(f"{ROOT}/{name}") for name in self.names()}
 
     def put(self, path: str, data: bytes) -> None:
         query = {"uploadType": "media", "name": f"{ROOT}/{path}"}

@@ -138,8 +138,11 @@ class TestPlainTree(TreeLaws):
         return Disk(shelf)
 
 
+@pytest.mark.heavy
 class TestTreeOfAnOldServer(TestPlainTree):
     """It knows neither MLST nor MLSD, nor PASV."""
+
+    much_alike = True
 
     @pytest.fixture
     def plain(self, shelf: Path) -> Iterator[Pyftpd]:
@@ -147,14 +150,20 @@ class TestTreeOfAnOldServer(TestPlainTree):
             yield server
 
 
+@pytest.mark.heavy
 class TestTreeOverSeveralConnections(TestPlainTree):
+    much_alike = True
+
     @pytest.fixture
     def tree(self, plain: Pyftpd) -> Iterator[Tree]:
         with closing(tree_of(options_of(plain, "", options={"connections": 4}))) as tree:
             yield tree
 
 
+@pytest.mark.heavy
 class TestExplicitTlsTree(TestPlainTree):
+    much_alike = True
+
     @pytest.fixture
     def plain(self, shelf: Path, certificates: Certificates) -> Iterator[Pyftpd]:
         with Pyftpd(shelf, tls="explicit", certificates=certificates) as server:
@@ -166,7 +175,10 @@ class TestExplicitTlsTree(TestPlainTree):
             yield tree
 
 
+@pytest.mark.heavy
 class TestImplicitTlsTree(TestPlainTree):
+    much_alike = True
+
     @pytest.fixture
     def plain(self, shelf: Path, certificates: Certificates) -> Iterator[Pyftpd]:
         with Pyftpd(shelf, tls="implicit", certificates=certificates) as server:
@@ -179,9 +191,12 @@ class TestImplicitTlsTree(TestPlainTree):
             yield tree
 
 
+@pytest.mark.heavy
 @pytest.mark.server
 class TestProftpdTree(TreeLaws):
-    """With its defaults, over TLS."""
+    """With its defaults, over TLS; it shows all laws of destinations below."""
+
+    much_alike = True
 
     @pytest.fixture
     def folder(self, proftpd: Proftpd) -> Path:
@@ -420,23 +435,25 @@ def greeting(text: bytes) -> Iterator[int]:
             thread.join()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        (b"", "did not answer within 10 s"),
-        (b"220 wait for it\r\n", "did not answer within 10 s"),
+        (b"", "did not answer within {seconds} s"),
+        (b"220 wait for it\r\n", "did not answer within {seconds} s"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "broke the connection off: SSH-2.0-OpenSSH_9.2"),
         (b"421 Too many users\r\n", "takes no connection at present: 421 Too many users"),
         (b"220-" + b"x" * 10_000, "a line of more than 8192 bytes"),
         (b"220-" + b"x\r\n" * 1100, "an answer of more than 1000 lines"),
     ],
 )
-def test_what_is_no_server_is_told_in_time(plain: Pyftpd, text: bytes, word: str) -> None:
+def test_what_is_no_server_is_told_in_time(plain: Pyftpd, text: bytes, word: str, *, heavy: bool) -> None:
+    patience = {} if heavy else {"connectSeconds": 1}
     begun = time.monotonic()
-    with greeting(text) as port, closing(opened(options_of(plain, port=port))) as destination:
+    with greeting(text) as port, closing(opened(options_of(plain, port=port, options=patience))) as destination:
         (finding,) = destination.check()
     assert finding.level is Level.FAULT
-    assert word in finding.message
+    assert word.format(seconds=10 if heavy else 1) in finding.message
     assert time.monotonic() - begun < SOON
 
 
@@ -559,10 +576,13 @@ def on_the_way(server: Pyftpd, wrong: Wrong) -> Iterator[None]:
             server.passive_port = None
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("after", [0, 100_000, 2_999_999])
 @pytest.mark.parametrize("how", ["cut_after", "reset_after", "stall_after"])
-def test_data_that_is_cut_off_is_never_published(plain: Pyftpd, shelf: Path, how: str, after: int) -> None:
-    with closing(opened(options_of(plain))) as destination:
+def test_data_that_is_cut_off_is_never_published(
+    plain: Pyftpd, shelf: Path, how: str, after: int, *, heavy: bool
+) -> None:
+    with closing(opened(options_of(plain, options={} if heavy else {"answerSeconds": 1}))) as destination:
         published_of(destination, batch_of(1), [put_of("a", "a")])
         where: dict[str, Any] = {how: after}
         with on_the_way(plain, Wrong(direction="up", **where)):

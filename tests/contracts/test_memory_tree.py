@@ -10,6 +10,8 @@ from tests.contracts.tree_laws import Outside, TreeLaws
 
 
 class TestMemoryTree(TreeLaws):
+    many = 120
+
     @pytest.fixture
     def disk(self) -> MemoryDisk:
         return MemoryDisk()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,11 +12,8 @@ from maildaemon_core.ports import Destination
 from maildaemon_core.testing.destination_conformance import Consumer, DestinationConformance
 from tests.contracts.dying import DiesInside
 from tests.contracts.object_grounds import (
-    AzureGround,
-    GcsGround,
     Ground,
     Outside,
-    S3Ground,
     Shelf,
     closing,
     opened,
@@ -25,24 +22,6 @@ from tests.contracts.object_grounds import (
 from tests.contracts.tree_laws import TreeLaws
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module")
-def s3_ground() -> Iterator[S3Ground]:
-    with S3Ground() as ground:
-        yield ground
-
-
-@pytest.fixture(scope="module")
-def azure_ground() -> Iterator[AzureGround]:
-    with AzureGround() as ground:
-        yield ground
-
-
-@pytest.fixture(scope="module")
-def gcs_ground() -> Iterator[GcsGround]:
-    with GcsGround() as ground:
-        yield ground
 
 
 class Laws(TreeLaws):
@@ -64,20 +43,20 @@ class Laws(TreeLaws):
 
 class TestS3Tree(Laws):
     @pytest.fixture
-    def ground(self, s3_ground: S3Ground) -> Ground:
-        return s3_ground
+    def ground(self, grounds: Callable[[str], Ground]) -> Ground:
+        return grounds("s3")
 
 
 class TestAzureTree(Laws):
     @pytest.fixture
-    def ground(self, azure_ground: AzureGround) -> Ground:
-        return azure_ground
+    def ground(self, grounds: Callable[[str], Ground]) -> Ground:
+        return grounds("azure")
 
 
 class TestGcsTree(Laws):
     @pytest.fixture
-    def ground(self, gcs_ground: GcsGround) -> Ground:
-        return gcs_ground
+    def ground(self, grounds: Callable[[str], Ground]) -> Ground:
+        return grounds("gcs")
 
 
 class Conformance(DiesInside, DestinationConformance):
@@ -104,17 +83,17 @@ class Conformance(DiesInside, DestinationConformance):
 
 class TestS3Destination(Conformance):
     @pytest.fixture
-    def ground(self, s3_ground: S3Ground) -> Ground:
-        return s3_ground
+    def ground(self, grounds: Callable[[str], Ground]) -> Ground:
+        return grounds("s3")
 
 
 class TestAzureDestination(Conformance):
     @pytest.fixture
-    def ground(self, azure_ground: AzureGround) -> Ground:
-        return azure_ground
+    def ground(self, grounds: Callable[[str], Ground]) -> Ground:
+        return grounds("azure")
 
 
 class TestGcsDestination(Conformance):
     @pytest.fixture
-    def ground(self, gcs_ground: GcsGround) -> Ground:
-        return gcs_ground
+    def ground(self, grounds: Callable[[str], Ground]) -> Ground:
+        return grounds("gcs")

@@ -153,6 +153,25 @@ def test_a_folder_that_was_removed_meanwhile_is_made_again() -> None:
     assert Shelf(disk).files() == {"deep/er/b": b"2"}
 
 
+@pytest.mark.parametrize("moment", ["make_folder", "publish"])
+@pytest.mark.parametrize("said", [Fault.MISSING, Fault.EXISTS, Fault.OTHER])
+def test_folders_that_a_consumer_removes_all_the_time_are_made_again_and_again(moment: str, said: Fault) -> None:
+    """``said`` of a folder that was there when it was to be made, and is gone when it is looked at."""
+    disk = MemoryDisk()
+    times = itertools.count(1)
+
+    def tick(call: str, path: str) -> None:
+        if call == moment and not path.startswith(STAGING) and next(times) < 15:
+            disk.folders -= {"deep", "deep/er", "deep/er/still"}
+            if call == "make_folder":
+                raise TreeError(said, "what it says then")
+
+    destination = PublishingDestination(MemoryTree(disk, before=tick))
+    published_of(destination, batch_of(1), [put_of("a", "deep/er/still/a", b"1")])
+    assert Shelf(disk).files() == {"deep/er/still/a": b"1"}
+    assert next(times) > 15
+
+
 def test_a_root_that_is_missing_is_made_once_and_not_when_it_went_away() -> None:
     disk = MemoryDisk(folders=set())
     destination = PublishingDestination(MemoryTree(disk))

@@ -118,7 +118,10 @@ class TestOpensshTree(TreeLaws):
         return Disk(folder)
 
 
+@pytest.mark.heavy
 class TestAsyncsshTree(TreeLaws):
+    much_alike = True
+
     @pytest.fixture
     def folder(self, passwords: AsyncSftp) -> Path:
         return fresh(passwords)
@@ -151,6 +154,8 @@ class TestOpenssh(DiesInside, DestinationConformance):
 
 
 class TestAsyncssh(DiesInside, DestinationConformance):
+    much_alike = True
+
     @pytest.fixture
     def folder(self, passwords: AsyncSftp) -> Path:
         return fresh(passwords)
@@ -323,11 +328,13 @@ def test_a_server_without_sftp_says_so() -> None:
         assert "but offers no SFTP" in told(opened(options_of(server, fresh(server))))
 
 
-def test_something_else_than_ssh_behind_the_port_is_told_in_time() -> None:
+@pytest.mark.heavy
+def test_something_else_than_ssh_behind_the_port_is_told_in_time(*, heavy: bool) -> None:
     with AsyncSftp({"jane": PASSWORD}) as server, ChaosProxy(server.port) as proxy:
-        options = options_of(server, fresh(server), port=proxy.port)
+        patience = {} if heavy else {"connectSeconds": 1}
+        options = options_of(server, fresh(server), port=proxy.port, options=patience)
         proxy.fault = Wrong(stall_after=0)
-        assert "did not answer within 7 s" in checked(opened(options))
+        assert f"did not answer within {7 if heavy else 1} s" in checked(opened(options))
         proxy.fault = Wrong(cut_after=0)
         assert "broke the connection off before anybody was logged in" in checked(opened(options))
 

@@ -258,15 +258,17 @@ def test_a_wrong_password_is_refused_while_a_right_one_is_at_work_and_a_changed_
         assert set(Shelf(folder).files()) == {"a", "b"}
 
 
-def test_something_else_than_smb_behind_the_port_is_told_in_time(samba: Samba, folder: Path) -> None:
+@pytest.mark.heavy
+def test_something_else_than_smb_behind_the_port_is_told_in_time(samba: Samba, folder: Path, *, heavy: bool) -> None:
+    seconds = 5 if heavy else 2
     with ChaosProxy(samba.port) as proxy:
-        options = options_of(samba, folder, port=proxy.port)
+        options = options_of(samba, folder, port=proxy.port, options={} if heavy else {"connectSeconds": seconds})
         proxy.fault = Wrong(stall_after=0)
-        assert "did not answer within 5 s" in checked(opened(options))
+        assert f"did not answer within {seconds} s" in checked(opened(options))
         proxy.fault = Wrong(cut_after=0)
         assert "broke the connection off before anybody was logged in" in checked(opened(options))
         proxy.fault = Wrong(stall_after=400)
-        assert "did not answer within 5 s" in checked(opened(options))
+        assert f"did not answer within {seconds} s" in checked(opened(options))
 
 
 def test_a_server_that_falls_silent_is_given_up(samba: Samba, folder: Path) -> None:

@@ -108,18 +108,36 @@ def tree_of(options: DestinationOptions) -> WebDavTree:
 # ----------------------------------------------------------------------------------------------------------------- laws
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDav]:
+    """One for all laws: it takes long to stop."""
+    with WebDav(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
+@pytest.fixture
+def room(shared: WebDav) -> Path:
+    """An empty folder of it that no other test has."""
+    folder = shared.root / f"room-{time.monotonic_ns()}"
+    folder.mkdir()
+    return folder
+
+
 class TestPlainTree(TreeLaws):
     @pytest.fixture
-    def tree(self, plain: WebDav) -> Iterator[Tree]:
-        with closing(tree_of(options_of(plain))) as tree:
+    def tree(self, shared: WebDav, room: Path) -> Iterator[Tree]:
+        with closing(tree_of(options_of(shared, room.name))) as tree:
             yield tree
 
     @pytest.fixture
-    def outside(self, shelf: Path) -> Outside:
-        return Disk(shelf)
+    def outside(self, room: Path) -> Outside:
+        return Disk(room)
 
 
-class TestTlsTree(TestPlainTree):
+@pytest.mark.heavy
+class TestTlsTree(TreeLaws):
+    much_alike = True
+
     @pytest.fixture
     def plain(self, shelf: Path, certificates: Certificates) -> Iterator[WebDav]:
         with WebDav(shelf, certificates=certificates) as server:
@@ -130,8 +148,15 @@ class TestTlsTree(TestPlainTree):
         with closing(tree_of(options_of(plain, options={"caFile": str(certificates.ca)}))) as tree:
             yield tree
 
+    @pytest.fixture
+    def outside(self, shelf: Path) -> Outside:
+        return Disk(shelf)
 
-class TestDigestTree(TestPlainTree):
+
+@pytest.mark.heavy
+class TestDigestTree(TreeLaws):
+    much_alike = True
+
     @pytest.fixture
     def plain(self, shelf: Path) -> Iterator[WebDav]:
         with WebDav(shelf, auth="digest") as server:
@@ -142,21 +167,29 @@ class TestDigestTree(TestPlainTree):
         with closing(tree_of(options_of(plain, options={"auth": "digest"}))) as tree:
             yield tree
 
+    @pytest.fixture
+    def outside(self, shelf: Path) -> Outside:
+        return Disk(shelf)
+
 
 class TestWebDav(DiesInside, DestinationConformance):
     @pytest.fixture
-    def destination(self, plain: WebDav) -> Iterator[Destination]:
-        with closing(opened(options_of(plain, "a%20folder/%2525"))) as destination:
+    def below(self, room: Path) -> str:
+        return f"{room.name}/a%20folder/%2525"
+
+    @pytest.fixture
+    def destination(self, shared: WebDav, below: str) -> Iterator[Destination]:
+        with closing(opened(options_of(shared, below))) as destination:
             yield destination
 
     @pytest.fixture
-    def colleague(self, plain: WebDav) -> Iterator[Destination]:
-        with closing(opened(options_of(plain, "a%20folder/%2525", verify="digest"))) as destination:
+    def colleague(self, shared: WebDav, below: str) -> Iterator[Destination]:
+        with closing(opened(options_of(shared, below, verify="digest"))) as destination:
             yield destination
 
     @pytest.fixture
-    def consumer(self, shelf: Path) -> Consumer:
-        return Shelf(shelf / "a folder" / "%25")
+    def consumer(self, room: Path) -> Consumer:
+        return Shelf(room / "a folder" / "%25")
 
 
 # -------------------------------------------------------------------------------------------------------------- options
@@ -329,8 +362,9 @@ def test_an_address_without_webdav_is_told_so(plain: WebDav) -> None:
     assert "no WebDAV under this address: 405" in told(options_of(plain))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("text", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"220 ready\r\n"])
-def test_what_is_no_server_is_told_in_time(plain: WebDav, text: bytes) -> None:
+def test_what_is_no_server_is_told_in_time(plain: WebDav, text: bytes, *, heavy: bool) -> None:
     """One that never answers, one that never ends its answer, and others that speak something else."""
     with socket.create_server((LOOPBACK, 0)) as listener:
         heard: list[socket.socket] = []
@@ -346,7 +380,8 @@ def test_what_is_no_server_is_told_in_time(plain: WebDav, text: bytes) -> None:
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
         begun = time.monotonic()
-        options = options_of(plain, port=listener.getsockname()[1])
+        patience = {} if heavy else {"connectSeconds": 1, "answerSeconds": 1}
+        options = options_of(plain, port=listener.getsockname()[1], options=patience)
         with closing(opened(options)) as destination:
             (finding,) = destination.check()
         assert time.monotonic() - begun < SOON

@@ -11,6 +11,7 @@ import pytest
 
 from maildaemon_adapters.files.paths import STAGING
 from maildaemon_adapters.files.tree import Fault, Named, Stat, Tree, TreeError
+from tests.contracts.sizes import HEAVY
 
 ONE_AND_A_BIT = 1_100_003
 LONGEST = 255
@@ -62,6 +63,9 @@ class TreeLaws:
     """
 
     real_folders: ClassVar[bool] = True
+
+    many: ClassVar[int] = 120 if HEAVY else 30
+    """How many files a folder with many has."""
 
     @pytest.fixture
     def tree(self) -> Tree:
@@ -295,11 +299,12 @@ class TreeLaws:
         }
         assert list(tree.names(STAGING)) == [Named(name="batch", is_folder=True)]
 
+    @pytest.mark.heavy
     def test_many_names_are_all_named(self, tree: Tree) -> None:
         made(tree, "folder")
-        for number in range(120):
+        for number in range(self.many):
             tree.write(f"folder/{number:04}", [b"x"])
-        assert sorted(named.name for named in tree.names("folder")) == [f"{number:04}" for number in range(120)]
+        assert sorted(named.name for named in tree.names("folder")) == [f"{number:04}" for number in range(self.many)]
 
     @pytest.mark.parametrize(
         "name",

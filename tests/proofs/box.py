@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ deleteMailsOnServer = {delete}
 allowedEmailExtensions = ["{wanted}"]
 exportAttachments = true
 mailArchiving = {{ active = true }}
-destinations = [{{ type = "file", url = "{target}" }}]
+destinations = [{destination}]
 options = {{ caFile = "{ca}", connectSeconds = 10, stallSeconds = {stall} }}
 """
 
@@ -81,7 +81,8 @@ class Box:
     """``home`` is a folder for the configuration, the store and the target.  ``port`` is that of something in between.
 
     ``stall``: seconds of silence after which the connection is given up.  ``store``: the URL of one elsewhere, and
-    ``answer`` the seconds of silence after which a database server is given up.
+    ``answer`` the seconds of silence after which a database server is given up.  ``destination``: how the configuration
+    has another one than the folder ``target``, which then is where its files lie on the server's own disk.
     """
 
     def __init__(
@@ -95,10 +96,12 @@ class Box:
         stall: int = 60,
         store: str | None = None,
         answer: int | None = None,
+        destination: Mapping[str, Any] | None = None,
+        target: Path | None = None,
     ) -> None:
         self.server = server
         self.user = user
-        self.target = home / "target"
+        self.target = home / "target" if target is None else target
         self.configuration = home / "maildaemon.toml"
         self.configuration.touch(mode=0o600)
         self.configuration.write_text(
@@ -109,7 +112,7 @@ class Box:
                 password=server.password,
                 delete=str(delete).lower(),
                 wanted=WANTED,
-                target=self.target,
+                destination=inline(destination or {"type": "file", "url": str(self.target)}),
                 ca=server.ca,
                 stall=stall,
             )
@@ -225,9 +228,13 @@ class Running:
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
+    @property
+    def alive(self) -> bool:
+        return self._child.poll() is None
+
     def kill(self) -> bool:
         """Ends it by SIGKILL; False if it had ended before that."""
-        alive = self._child.poll() is None
+        alive = self.alive
         self._child.kill()  # does nothing if it has ended
         self._child.wait()
         return alive
@@ -244,6 +251,13 @@ class Running:
             errors=self._errors.read_text(),
             seconds=time.monotonic() - self._began,
         )
+
+
+def inline(value: Mapping[str, Any] | list[str] | str | int) -> str:
+    """As TOML has it: its strings, lists and numbers are JSON's, but for the names in tables."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{name} = {inline(each)}' for name, each in value.items())} }}"
+    return json.dumps(value)
 
 
 def visible(folder: Path) -> Iterator[Path]:

@@ -20,8 +20,21 @@ When it returns, nothing runs any more, and the store can be read.
 """
 
 
-def strike(box: Box, onlooker: Onlooker, size: Size, seed: int, blow: Blow, *, command: Sequence[str] = RUNNER) -> None:
-    """Mail arrives in waves; each run is struck, and the next one goes on from there; one goes to its end at last."""
+def strike(
+    box: Box,
+    onlooker: Onlooker,
+    size: Size,
+    seed: int,
+    blow: Blow,
+    *,
+    command: Sequence[str] = RUNNER,
+    last: Sequence[str] = (),
+    exactly_once: bool = True,
+) -> int:
+    """Mail arrives in waves; each run is struck, and the next one goes on from there; one goes to its end at last.
+
+    ``last`` is said to that one besides.  ``exactly_once`` False: a file may be seen again.  Gives how many were alive.
+    """
     mails = samples(size, seed)
     chance = random.Random(seed)
     wave = size.mails // (size.blows + 1)
@@ -38,8 +51,9 @@ def strike(box: Box, onlooker: Onlooker, size: Size, seed: int, blow: Blow, *, c
         look(box, onlooker)
     assert struck >= size.blows // 3, "hardly any run was alive when it was to be struck"
     box.deliver(mails)
-    look_at_the_end(box, onlooker, box.run(command=command).exit_code)
+    look_at_the_end(box, onlooker, box.run(*last, command=command).exit_code, exactly_once=exactly_once)
     print(f"{struck} of {size.blows} runs were alive when they were struck")
+    return struck
 
 
 def look(box: Box, onlooker: Onlooker) -> None:
@@ -50,10 +64,14 @@ def look(box: Box, onlooker: Onlooker) -> None:
     assert not onlooker.faults
 
 
-def look_at_the_end(box: Box, onlooker: Onlooker, exit_code: int) -> None:
+def look_at_the_end(box: Box, onlooker: Onlooker, exit_code: int, *, exactly_once: bool = True) -> None:
     """What holds after a run that nothing happened to: everything is there, once."""
     assert exit_code == 0
-    assert onlooker.seen() == box.expected == box.committed()
+    seen, expected = onlooker.seen(), box.expected
+    assert not expected - seen, "a file is missing"
+    assert set(seen) == set(expected)
+    assert not (seen - expected and exactly_once), "a file came twice"
+    assert box.committed() == expected
     assert not onlooker.faults
     assert box.left_on_server() == [()] * box.refused
     assert box.staged() == []

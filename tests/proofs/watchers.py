@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from tests.proofs.box import ROOT, Box, visible
+from tests.proofs.box import ROOT, STAGING, Box, visible
 from tests.proofs.samples import Print, print_of
 
 
@@ -72,6 +72,58 @@ class Watcher:
                 if self._seen[path] not in self._box.known:
                     self.faults.append(f"{path} was not whole at first sight")
             self.faults += (f"{path} went away" for path in self._seen.keys() - there)
+
+
+class Shelf(Protocol):
+    """What somebody sees of a store of objects past every adapter."""
+
+    def names(self) -> list[str]: ...
+
+    def take(self, path: str) -> bytes: ...
+
+
+class Shopper:
+    """Lists a store of objects again and again, and takes each one out as soon as it is listed; staged ones aside."""
+
+    def __init__(self, box: Box, shelf: Shelf) -> None:
+        self._box = box
+        self._shelf = shelf
+        self._taken: list[Print] = []
+        self._looking = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._shop, name="shopper", daemon=True)
+        self.faults: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def seen(self) -> Counter[Print]:
+        while self._look():
+            pass
+        assert self._thread.is_alive(), "the shopper has ended"
+        return Counter(self._taken)
+
+    def _shop(self) -> None:
+        while not self._over.wait(0.03):
+            self._look()
+
+    def _look(self) -> int:
+        """How many it took."""
+        with self._looking:
+            names = [name for name in self._shelf.names() if not name.startswith(f"{STAGING}/")]
+            for name in names:
+                found = print_of(self._shelf.take(name))
+                self._taken.append(found)
+                if found not in self._box.known:
+                    self.faults.append(f"{name} was not whole")
+        return len(names)
 
 
 class Consumer:

@@ -33,6 +33,7 @@ class Moto:
 
     def __init__(self, *, certificates: Certificates | None = None) -> None:
         self.certificates = certificates
+        self._clients: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="maildaemon-moto-")
@@ -54,6 +55,8 @@ class Moto:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for client in self._clients.values():
+            client.close()
         self.process.stop()
         self._folder.cleanup()
 
@@ -62,7 +65,12 @@ class Moto:
         return f"{'http' if self.certificates is None else 'https'}://{LOOPBACK}:{self.port}"
 
     def client(self, service: str = "s3") -> Any:
-        """Another client than the adapter's, as the operator of everything."""
+        """Another client than the adapter's, as the operator of everything; one for each service: they cost time."""
+        if service not in self._clients:
+            self._clients[service] = self._client(service)
+        return self._clients[service]
+
+    def _client(self, service: str) -> Any:
         return Session().create_client(
             service,
             region_name="us-east-1",

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from maildaemon_adapters.files import tree_trial
 from maildaemon_adapters.files.paths import PathBlocked, PathRefused, components
 from maildaemon_adapters.files.side_by_side import at_once
-from maildaemon_adapters.files.staging import TRIES, Folder, batch_folder, batches
+from maildaemon_adapters.files.staging import Folder, batch_folder, batches
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
 from maildaemon_adapters.files.tree_faults import concerning_all, file_trouble, of_one_file, root_is_gone
 from maildaemon_core.errors import MaildaemonError, Trouble
@@ -28,6 +28,14 @@ Became = StillStaged | WasPublished | Unknown | Trouble
 
 _KNOWN_FOLDERS: Final = 4096
 """So many folders are remembered as being there; then it is begun anew, so that years of dates fill no memory."""
+
+_PATIENCE: Final = 20
+"""So often a folder is made anew that somebody removes at the same time: a consumer that tidies after each file that it
+takes does so many times a second, and a new path may take several requests."""
+
+_FLEETING: Final = {Fault.MISSING, Fault.EXISTS, Fault.OTHER}
+"""What is said of a folder that was there when it was to be made, and was gone when it was looked at, or the reverse;
+OpenSSH has no words for it."""
 
 
 class _Reading:
@@ -215,7 +223,7 @@ class PublishingDestination:
     def _show(self, folder: Folder, into: str, each: Staged) -> Published:
         """Raises ``TreeError``, ``PathBlocked``."""
         part = folder.part(each.part)
-        for _ in range(TRIES):
+        for _ in range(_PATIENCE):
             self._make(into)
             try:
                 etag = self._tree.publish(part, each.path)
@@ -232,7 +240,21 @@ class PublishingDestination:
         raise TreeError(Fault.OTHER, "somebody keeps removing its folder")
 
     def _make(self, folder: str) -> None:
-        """Makes a folder and those above it that are missing, unless it is known to be there."""
+        """Makes a folder and those above it that are missing, unless it is known to be there.
+
+        Somebody may remove them at the same time, for consumers tidy what they have emptied: it is begun anew then.
+        """
+        for left in reversed(range(_PATIENCE)):
+            try:
+                self._make_all(folder)
+            except TreeError as error:
+                if error.fault not in _FLEETING or not left:
+                    raise
+                self._forget_folders(folder)
+            else:
+                return
+
+    def _make_all(self, folder: str) -> None:
         if not folder or folder in self._folders:
             return
         try:
@@ -245,7 +267,7 @@ class PublishingDestination:
             above = folder.rpartition("/")[0]
             self._missed()
             self._forget_folders(above)
-            self._make(above)
+            self._make_all(above)
             try:
                 self._tree.make_folder(folder)
             except TreeError as again:

@@ -7,12 +7,14 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, Final
 
 from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConfigValueStore, ConstantProvider
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
+from botocore.loaders import Loader
 from botocore.session import Session
 from urllib3.exceptions import HTTPError
 
@@ -352,4 +354,11 @@ def _session() -> Session:
     known |= {"config_file": os.devnull, "credentials_file": os.devnull, "s3": None, "proxies_config": None}
     constants = {name: ConstantProvider(value) for name, value in known.items()}
     session.register_component("config_store", ConfigValueStore(mapping=constants))
+    session.register_component("data_loader", _loader())
     return session
+
+
+@cache
+def _loader() -> Loader:
+    """What the library knows of S3: megabytes of JSON, which it would read for each destination anew."""
+    return Loader()

@@ -53,11 +53,10 @@ def put_of(part: str, path: str, content: bytes | Content = b"content") -> Put:
 
 
 class Huge:
-    """A content of ``HUGE`` bytes that takes no memory."""
+    """A content of so many bytes that takes no memory."""
 
-    size = HUGE
-
-    def __init__(self) -> None:
+    def __init__(self, size: int = HUGE) -> None:
+        self.size = size // CHUNK * CHUNK
         digest = hashlib.sha256()
         for piece in self.chunks():
             digest.update(piece)
@@ -65,7 +64,7 @@ class Huge:
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         assert (start, stop) == (0, None), "files are read from their beginning to their end"
-        for number in range(HUGE // CHUNK):
+        for number in range(self.size // CHUNK):
             yield hashlib.sha256(b"%d" % number).digest() * (CHUNK // 32)
 
     def close(self) -> None:
