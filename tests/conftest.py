@@ -15,7 +15,7 @@ from tests.servers.postgres import Postgres
 
 # How long an example takes depends on who else uses the machine: neither deadlines nor slowness are failures.
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, derandomize=True, print_blob=True)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=100, derandomize=True, print_blob=True)
 settings.register_profile("heavy", settings.get_profile("dev"), max_examples=5000, print_blob=True)
 settings.load_profile(
     os.environ.get("MAILDAEMON_HYPOTHESIS") or ("ci" if os.environ.get("CI", "").lower() == "true" else "dev")

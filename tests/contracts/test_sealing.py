@@ -67,7 +67,8 @@ def test_whatever_is_changed_in_a_sealed_text_it_does_not_open(data: st.DataObje
     held = vault(ONE)
     sealed = held.seal(Secret("hunter2"), ABOUT)
     at = data.draw(st.integers(0, len(sealed) - 1))
-    letter = data.draw(st.sampled_from("abcXYZ019-_.!é\0").filter(lambda one: one != sealed[at]))
+    letter = data.draw(st.sampled_from("abcXYZ019-_.!é\0"))
+    letter = letter if letter != sealed[at] else "q"  # what was sealed is another text each time
     spoilt = sealed[:at] + letter + sealed[at + 1 :]
     try:
         opened = held.open(spoilt, ABOUT)

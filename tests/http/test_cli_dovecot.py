@@ -179,7 +179,7 @@ def test_a_host_that_cannot_be_reached_is_told(operator: Operator, command: str)
     ("old", "new", "said"),
     [
         ('name = "mail"', 'type = "pigeon"', "no source named 'pigeon'; installed: imap"),
-        ('url = "mail"', 'type = "pigeon", url = "mail"', "no destination named 'pigeon'; installed: file"),
+        ('url = "mail"', 'type = "pigeon", url = "mail"', "no destination named 'pigeon'; installed: azure, file,"),
         ("host =", "hots =", "unknown property; did you mean host?"),
         ("tls =", "tls ", "line 7"),
         ("{key}-{filename}", "{sender.__class__}", "$.mailboxes[0].destinations[0].pathTemplate"),
