@@ -129,7 +129,7 @@ def tests(session: nox.Session) -> None:
     provide_servers(session)
     provide_from_npm(session)
     install(session, "--editable", ".[all]", groups=("test",))
-    session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "3", *session.posargs)
 
 
 @nox.session
