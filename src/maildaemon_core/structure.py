@@ -261,7 +261,7 @@ class _Outliner:
 
     def _begin(self, block: _Block, within: str, default: str) -> None:
         self._parts += 1
-        part, boundary = _describe(block, within, default, self._defects.note)
+        part, boundary = _describe(block, within, default, self._defects)
         if not part.content_type.startswith("multipart/"):
             self._open = part
             return
@@ -358,18 +358,18 @@ def _envelope(line: bytes, start: int) -> bool:
     return start == 0 and line.startswith((b"From ", b">From "))
 
 
-def _describe(block: _Block, within: str, default: str, note: Note) -> tuple[Part, bytes]:
-    """A part and its boundary."""
+def _describe(block: _Block, within: str, default: str, defects: Defects) -> tuple[Part, bytes]:
+    """A part and its boundary; of a field that comes twice the first counts."""
     fields: dict[str, bytes] = {}
     for name, value in block.fields:
-        if name in _DESCRIBING:
-            fields.setdefault(name, value)
+        if name in _DESCRIBING and fields.setdefault(name, value) != value and name != "content-id":
+            defects.loss(f"a part with two different headers {name}")  # by the other it might be an attachment
     kind, disposition = (read_parameters(fields.get(name, b"")) for name in ("content-type", "content-disposition"))
     main, _, sub = kind.value.partition("/")
     part = Part(
         # RFC 2045 §5.2: text is what a type that cannot be read stands for
         content_type=kind.value if main and sub else "text/plain" if kind.value else default,
-        name=_name(kind, disposition, note),
+        name=_name(kind, disposition, defects.note),
         declared_attachment=disposition.value == "attachment",
         encoding=encoding_named(fields.get("content-transfer-encoding", b"")),
         content_id=raw_text(fields["content-id"]).strip("<> ").lower() if "content-id" in fields else "",

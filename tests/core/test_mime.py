@@ -279,6 +279,13 @@ def test_an_attachment_is_known_by_name_type_and_role(part: str, name: str | Non
     assert message.complete
 
 
+def test_a_part_that_says_two_things_about_itself_may_be_what_is_looked_for() -> None:
+    twice = "Content-Type: text/plain\nContent-Type: application/pdf; name=a.pdf\n\nbody"
+    assert not mixed(twice).complete
+    same = "Content-Type: text/plain\nContent-Type: text/plain\n\nbody"
+    assert mixed(same).complete
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "text/html", "text/plain; charset=x-none\nContent-Disposition: inline"])
 def test_a_body_is_no_attachment(kind: str) -> None:
     assert mixed(f"Content-Type: {kind}\n\nx").attachments == ()
