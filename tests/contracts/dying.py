@@ -18,7 +18,7 @@ from maildaemon_core.testing.destination_conformance import Breaking, Destinatio
 from tests.contracts.broken_tree import BrokenTree
 from tests.contracts.sizes import HEAVY
 
-EACH = 6
+EACH = 12
 """One step of so many on every change, others each time."""
 
 
