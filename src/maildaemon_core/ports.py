@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import attrs
 
@@ -153,6 +153,46 @@ class MailSource(Protocol):
 
     def server(self) -> str:
         """The server and its abilities, in a line for people; no secrets."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Armed:
+    """``descriptor`` becomes readable when the server says something.
+
+    ``seconds``: so long it may stay armed; after that the server may end the session (RFC 2177: half an hour).
+    """
+
+    descriptor: int
+    seconds: float
+
+
+@runtime_checkable
+class Wakeable(Protocol):
+    """An optional power of a mail source: its session waits for news of a folder, and no thread waits with it.
+
+    From ``arm`` to ``disarm`` nothing of the session is called but ``drain`` and ``__exit__``.  What it tells is a
+    hint: the folder is polled all the same.
+    """
+
+    def arm(self, folder: FolderRef) -> Armed | None:
+        """Begins to wait; None if the server cannot do that.
+
+        A mail that has arrived since the session last listed the folder is news already: ``drain`` says so.  Raises
+        ``FolderMissing``, ``FolderRefused`` and ``SourceUnavailable``.
+        """
+        ...
+
+    def drain(self) -> bool:
+        """Takes up everything that has come, without waiting for more; whether it is worth a look.
+
+        Afterwards only something new makes the descriptor readable: nothing is left in a buffer of ours or of TLS.
+        Raises ``SourceUnavailable`` when the session is over, however often it is asked.
+        """
+        ...
+
+    def disarm(self) -> None:
+        """Ends the waiting, within seconds; the session is as it was before.  Raises ``SourceUnavailable``."""
         ...
 
 

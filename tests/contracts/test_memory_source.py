@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from maildaemon_core.message import FolderRef, MessageRef
 from maildaemon_core.testing.memory_source import MemoryServer, MemorySource
 from maildaemon_core.testing.source_conformance import OpenSource, Post, SourceConformance
+from maildaemon_core.testing.wakeable_conformance import WakeableConformance
 from tests.contracts.spools import FileSpool
 
 
@@ -32,7 +35,9 @@ class MemoryPost:
         self._server.renumber(folder)
 
 
-class TestMemorySource(SourceConformance):
+class OnMemory:
+    """What both conformance classes reach behind the port with."""
+
     @pytest.fixture
     def server(self) -> MemoryServer:
         return MemoryServer()
@@ -44,3 +49,13 @@ class TestMemorySource(SourceConformance):
     @pytest.fixture
     def open_source(self, server: MemoryServer) -> OpenSource:
         return lambda: MemorySource(server, FileSpool())
+
+
+class TestMemorySource(OnMemory, SourceConformance):
+    pass
+
+
+class TestMemorySourceWaits(OnMemory, WakeableConformance):
+    @pytest.fixture
+    def hang_up(self, server: MemoryServer) -> Callable[[], None]:
+        return server.hang_up

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Self
@@ -13,7 +15,19 @@ from maildaemon_core.errors import FolderMissing, SourceUnavailable, Trouble
 from maildaemon_core.message import Cursor, Envelope, FolderRef, Headers, MessageRef
 from maildaemon_core.mime import read_headers
 from maildaemon_core.options import Action, Aftercare
-from maildaemon_core.ports import Fetched, Finding, FolderInfo, Known, Level, Page, Settled, Spool, Unfetched, Vanished
+from maildaemon_core.ports import (
+    Armed,
+    Fetched,
+    Finding,
+    FolderInfo,
+    Known,
+    Level,
+    Page,
+    Settled,
+    Spool,
+    Unfetched,
+    Vanished,
+)
 from maildaemon_core.testing.faults import Fuse
 
 INBOX = FolderRef("INBOX")
@@ -48,6 +62,7 @@ class MemoryServer:
         self.poison: set[bytes] = set()
         self.opened = 0
         self.fetches: list[tuple[MessageRef, ...]] = []
+        self.lines: set[socket.socket] = set()
         self._clock = 0
         self._uidvalidity = 1
 
@@ -60,6 +75,9 @@ class MemoryServer:
         uid = box.next_uid
         box.next_uid += 1
         box.mails[uid] = MemoryMail(raw, received or EPOCH + timedelta(minutes=self._clock), strong_id=strong_id)
+        for line in list(self.lines):
+            with suppress(OSError):
+                line.send(b"!")
         return MessageRef(FolderRef(folder), str(box.uidvalidity), str(uid))
 
     def remove(self, ref: MessageRef) -> None:
@@ -87,18 +105,27 @@ class MemoryServer:
         self._uidvalidity = max(self._uidvalidity, *(box.uidvalidity for box in self.folders.values())) + 1
         return self._uidvalidity
 
+    def hang_up(self) -> None:
+        """Ends every session that waits."""
+        for line in list(self.lines):
+            self.lines.discard(line)
+            line.close()
+
     def contents(self, folder: str = INBOX) -> list[bytes]:
         return [mail.raw for mail in self.folders[FolderRef(folder)].mails.values()]
 
 
 class MemorySource:
-    """A session with a ``MemoryServer``."""
+    """A session with a ``MemoryServer``; it can wait to be told (``Wakeable``)."""
 
     def __init__(self, server: MemoryServer, spool: Spool, fuse: Fuse | None = None) -> None:
         self._server = server
         self._spool = spool
         self._fuse = fuse or Fuse()
         self._fuse.tick("source.open")
+        self._listed: dict[FolderRef, int] = {}
+        self._line: socket.socket | None = None
+        self._servers_end: socket.socket | None = None
         server.opened += 1
         self._alive()
 
@@ -108,7 +135,7 @@ class MemorySource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        pass
+        self._hang_up()
 
     def folders(self) -> Sequence[FolderInfo]:
         self._alive()
@@ -123,6 +150,7 @@ class MemorySource:
         uids = sorted(uid for uid in box.mails if uid > after)
         listed, more = uids[:limit], len(uids) > limit
         end = listed[-1] if more else max(box.next_uid - 1, after)
+        self._listed[folder] = end + 1
         return Page(
             envelopes=tuple(self._envelope(folder, box, uid) for uid in listed),
             cursor=Cursor(f"{box.uidvalidity}:{end}"),
@@ -166,6 +194,39 @@ class MemorySource:
 
     def server(self) -> str:
         return "memory"
+
+    def arm(self, folder: FolderRef) -> Armed | None:
+        self._fuse.tick("source.arm")
+        box = self._box(folder)
+        self._line, self._servers_end = socket.socketpair()
+        self._line.setblocking(False)
+        self._server.lines.add(self._servers_end)
+        if box.next_uid > self._listed.get(folder, 0):
+            self._servers_end.send(b"!")
+        return Armed(descriptor=self._line.fileno(), seconds=1740)
+
+    def drain(self) -> bool:
+        assert self._line is not None
+        try:
+            if not (told := self._line.recv(1 << 16)):
+                raise SourceUnavailable("the memory server hung up")
+        except BlockingIOError:
+            return False
+        return bool(told)
+
+    def disarm(self) -> None:
+        over = self._servers_end not in self._server.lines
+        self._hang_up()
+        if over:
+            raise SourceUnavailable("the memory server hung up")
+        self._alive()
+
+    def _hang_up(self) -> None:
+        for end in (self._line, self._servers_end):
+            if end is not None:
+                self._server.lines.discard(end)
+                end.close()
+        self._line = self._servers_end = None
 
     def _alive(self) -> None:
         if self._server.down:
