@@ -15,7 +15,7 @@ from maildaemon_adapters.files.objects import ObjectTree
 from maildaemon_adapters.files.publishing import PublishingDestination
 from maildaemon_adapters.files.reaching import endpoint_problems
 from maildaemon_adapters.files.server_url import ServerUrl, read_url, url_problems
-from maildaemon_adapters.files.trust import trust_problems
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import DestinationOptions, KindFacts, one_line
 from maildaemon_core.ports import Destination, Kind
@@ -64,7 +64,7 @@ def _problems(options: DestinationOptions, settings: AzureSettings) -> Sequence[
                 message="required: a key of the account, or a shared access signature; no other login is ever used",
             )
         )
-    return [*found, *endpoint_problems(settings.endpoint_url, path=True), *trust_problems(settings.ca_file, ())]
+    return [*found, *endpoint_problems(settings.endpoint_url, path=True), *Trust(ca_file=settings.ca_file).problems()]
 
 
 def open_azure(options: DestinationOptions, settings: AzureSettings) -> Destination:

@@ -11,7 +11,7 @@ from maildaemon_adapters.files.ftp_login import PORTS, FtpTls
 from maildaemon_adapters.files.ftp_tree import FtpTree
 from maildaemon_adapters.files.publishing import PublishingDestination
 from maildaemon_adapters.files.server_url import ServerUrl, read_url, url_problems
-from maildaemon_adapters.files.trust import trust_problems
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import DestinationOptions, KindFacts, Within, one_line
 from maildaemon_core.ports import Destination, Kind
@@ -45,6 +45,11 @@ class FtpSettings:
     connect_seconds: int = attrs.field(default=10, validator=Within(1, 600))
     answer_seconds: int = attrs.field(default=12, validator=Within(1, 3600))
 
+    @property
+    def trust(self) -> Trust:
+        """Which servers are believed."""
+        return Trust(ca_file=self.ca_file, fingerprints=self.fingerprints)
+
 
 def open_ftp(options: DestinationOptions, settings: FtpSettings) -> Destination:
     """The folder that ``options.url`` names, from the top folder that the account sees.  Connects when first used.
@@ -59,8 +64,7 @@ def open_ftp(options: DestinationOptions, settings: FtpSettings) -> Destination:
         url,
         options.password.value if options.password is not None else "",
         tls=tls_of(url, settings),
-        ca_file=settings.ca_file,
-        fingerprints=settings.fingerprints,
+        trust=settings.trust,
         connections=settings.connections,
         connect_seconds=settings.connect_seconds,
         answer_seconds=settings.answer_seconds,
@@ -76,8 +80,8 @@ def tls_of(url: ServerUrl, settings: FtpSettings) -> FtpTls:
 def problems(options: DestinationOptions, settings: FtpSettings) -> Sequence[Problem]:
     """What of the options this kind can do nothing with."""
     if not options.url:
-        return trust_problems(settings.ca_file, settings.fingerprints)  # that it is missing is said of every kind
-    found = [*url_problems(options, SCHEMES, EXAMPLE), *trust_problems(settings.ca_file, settings.fingerprints)]
+        return settings.trust.problems()  # that it is missing is said of every kind
+    found = [*url_problems(options, SCHEMES, EXAMPLE), *settings.trust.problems()]
     if any(each.path == "$.url" for each in found):
         return found
     url = read_url(options, SCHEMES, EXAMPLE)

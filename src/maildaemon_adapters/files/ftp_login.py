@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ftplib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Literal
 
 from maildaemon_adapters.files.ftp_wire import Wire
 from maildaemon_adapters.files.ftp_words import crowded, login_fault, words_of
+from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, TreeError
-from maildaemon_adapters.files.trust import context_of, no_way_there
+from maildaemon_adapters.tcp.obstacles import obstacle_of
+from maildaemon_adapters.tcp.trust import Trust, Unusable
 
 FtpTls = Literal["explicit", "implicit", "none"]
 """TLS demanded on the open connection (AUTH TLS, RFC 4217), from the first byte, or everything in plain text."""
@@ -23,8 +25,7 @@ def log_in(
     password: str,
     *,
     tls: FtpTls,
-    ca_file: str | None,
-    fingerprints: Sequence[str],
+    trust: Trust,
     connect_seconds: float,
     answer_seconds: float,
 ) -> Wire:
@@ -33,10 +34,18 @@ def log_in(
     where = f"{url.host}:{port}"
     other = " or ".join(mode for mode in PORTS if mode not in {tls, "none"})
     hint = f"tls = {other} may be what this port speaks"
+
+    def obstacle(error: BaseException) -> TreeError:
+        return obstructed(obstacle_of(error, where, seconds=connect_seconds, trust=trust, hint=hint))
+
+    try:
+        context = None if tls == "none" else trust.context()
+    except Unusable as error:
+        raise obstacle(error) from None
     wire = Wire(
         url.host,
         port,
-        context=None if tls == "none" else context_of(ca_file, fingerprints),
+        context=context,
         implicit=tls == "implicit",
         connect_seconds=connect_seconds,
         answer_seconds=answer_seconds,
@@ -50,7 +59,7 @@ def log_in(
         except (ftplib.error_perm, ftplib.error_temp) as error:
             failure = refused(error)
         except (OSError, EOFError, UnicodeError, ftplib.Error) as error:
-            failure = no_way_there(error, where, seconds=connect_seconds, ca_file=ca_file, hint=hint)
+            failure = obstacle(error)
         except BaseException:
             wire.hang_up()
             raise

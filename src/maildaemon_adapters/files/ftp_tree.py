@@ -30,6 +30,7 @@ from maildaemon_adapters.files.ftp_words import (
 )
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, Named, Showing, Stat, TreeError
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.ports import Finding, Level
 
 T = TypeVar("T")
@@ -55,8 +56,7 @@ class FtpTree:
         password: str,
         *,
         tls: FtpTls,
-        ca_file: str | None = None,
-        fingerprints: Sequence[str] = (),
+        trust: Trust,
         connections: int = 1,
         connect_seconds: float = 10,
         answer_seconds: float = 12,
@@ -66,8 +66,7 @@ class FtpTree:
         self._url = url
         self._password = password
         self._tls: FtpTls = tls
-        self._ca_file = ca_file
-        self._fingerprints = fingerprints
+        self._trust = trust
         self._connect_seconds = connect_seconds
         self._answer_seconds = answer_seconds
         self._turns = BoundedSemaphore(connections)
@@ -385,8 +384,7 @@ class FtpTree:
             self._url,
             self._password,
             tls=self._tls,
-            ca_file=self._ca_file,
-            fingerprints=self._fingerprints,
+            trust=self._trust,
             connect_seconds=self._connect_seconds,
             answer_seconds=self._answer_seconds,
         )

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from maildaemon_adapters.files.dialling import dial
 from maildaemon_adapters.files.ftp_words import Powers, powers_of
+from maildaemon_adapters.tcp.dialling import dial
 
 SLICE: Final = 1 << 15
 """Bytes that must have left within the time for silence: slower connections are given up."""
@@ -45,7 +45,7 @@ class Wire(ftplib.FTP):
     Not for two threads at once.  ``context``: what checks the server's certificate, None for everything in plain text.
     ``implicit``: TLS from the first byte.  ``connect_seconds``: for everything until somebody is logged in, together.
     ``answer_seconds``: how long the server may say nothing after that.  Raises what ``ftplib`` raises, OSError
-    and EOFError; ``reach`` also ``TreeError``.
+    and EOFError; ``reach`` also UnicodeError.
     """
 
     def __init__(

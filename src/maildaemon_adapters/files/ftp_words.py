@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from maildaemon_adapters.files.tree import Fault, Named, Stat, TreeError
-from maildaemon_adapters.files.trust import said
+from maildaemon_adapters.tcp.words import said
 
 _MISSING: Final = re.compile(
     r"no such|not found|(?:does|do)(?: no|n')t exist|not exist|cannot find|can't find|non-?existent|unknown file",

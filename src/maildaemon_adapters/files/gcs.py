@@ -15,7 +15,7 @@ from maildaemon_adapters.files.objects import ObjectTree
 from maildaemon_adapters.files.publishing import PublishingDestination
 from maildaemon_adapters.files.reaching import endpoint_problems, whole_url
 from maildaemon_adapters.files.server_url import read_url, url_problems
-from maildaemon_adapters.files.trust import trust_problems
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import DestinationOptions, KindFacts, one_line
 from maildaemon_core.ports import Destination, Kind
@@ -63,7 +63,7 @@ def _problems(options: DestinationOptions, settings: GcsSettings) -> Sequence[Pr
                 "no other login is ever used",
             )
         )
-    return [*found, *endpoint_problems(settings.endpoint_url), *trust_problems(settings.ca_file, ())]
+    return [*found, *endpoint_problems(settings.endpoint_url), *Trust(ca_file=settings.ca_file).problems()]
 
 
 def open_gcs(options: DestinationOptions, settings: GcsSettings) -> Destination:

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.tree import TreeError
-from maildaemon_adapters.files.trust import OtherCertificate, no_way_there
+from maildaemon_adapters.tcp.obstacles import obstacle_of
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.confinement import ConnectionForbidden
 from maildaemon_core.errors import Problem
 from maildaemon_core.ports import Finding, Level
@@ -22,7 +24,6 @@ SILENT_SECONDS: Final = 8.0
 
 _TELLING: Final = (
     ConnectionForbidden,
-    OtherCertificate,
     ssl.SSLCertVerificationError,
     ssl.SSLError,
     socket.gaierror,
@@ -45,14 +46,8 @@ def unreachable(error: BaseException, where: str, ca_file: str | None, named: st
     if told is None:
         told = next((each for each in reversed(found) if isinstance(each, OSError) and each.strerror), None)
     told = told or EOFError()
-    return no_way_there(
-        told,
-        where,
-        seconds=SILENT_SECONDS,
-        ca_file=ca_file,
-        hint="a server without TLS is http://",
-        named=named,
-    )
+    trust, hint = Trust(ca_file=ca_file), "a server without TLS is http://"
+    return obstructed(obstacle_of(told, where, seconds=SILENT_SECONDS, trust=trust, hint=hint, named=named))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ from maildaemon_adapters.files.objects import ObjectTree
 from maildaemon_adapters.files.publishing import PublishingDestination
 from maildaemon_adapters.files.reaching import endpoint_problems
 from maildaemon_adapters.files.server_url import read_url, url_problems
-from maildaemon_adapters.files.trust import trust_problems
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import DestinationOptions, KindFacts, Secret, a_secret, one_line
 from maildaemon_core.ports import Destination, Kind
@@ -83,7 +83,7 @@ def _problems(options: DestinationOptions, settings: S3Settings) -> Sequence[Pro
         found.append(Problem(path="$.password", message="required: the secret access key; no other is ever used"))
     if settings.kms_key_id is not None and settings.encryption != "aws:kms":
         found.append(Problem(path="$.options.kmsKeyId", message="goes with encryption: aws:kms only"))
-    return [*found, *endpoint_problems(settings.endpoint_url), *trust_problems(settings.ca_file, ())]
+    return [*found, *endpoint_problems(settings.endpoint_url), *Trust(ca_file=settings.ca_file).problems()]
 
 
 def open_s3(options: DestinationOptions, settings: S3Settings) -> Destination:

@@ -16,11 +16,13 @@ from pathlib import Path
 import asyncssh
 import attrs
 
-from maildaemon_adapters.files.dialling import dial
+from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.sftp import PORT, SftpSettings, fingerprint
 from maildaemon_adapters.files.sftp_answers import shown
 from maildaemon_adapters.files.tree import Fault, TreeError
+from maildaemon_adapters.tcp.dialling import dial
+from maildaemon_adapters.tcp.obstacles import obstacle_of
 from maildaemon_core.options import Secret
 
 KEEPALIVE: float = 15.0
@@ -50,7 +52,11 @@ class Login:
 
     def dial(self) -> socket.socket:
         """The TCP connection, made in this thread.  Raises ``TreeError``."""
-        return dial(self.url.host, self.port, self.settings.connect_seconds)
+        seconds = self.settings.connect_seconds
+        try:
+            return dial(self.url.host, self.port, seconds)
+        except (OSError, UnicodeError) as error:
+            raise obstructed(obstacle_of(error, self.where, seconds=seconds)) from None
 
     def trusted(self) -> Trusted:
         """Which keys of the server are taken.  Raises ``TreeError``."""

@@ -25,11 +25,12 @@ from smbprotocol.session import Session
 from smbprotocol.tree import TreeConnect
 from spnego.exceptions import SpnegoError
 
-from maildaemon_adapters.files.dialling import unreachable
+from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.smb import PORT, SmbSettings
 from maildaemon_adapters.files.smb_status import ACCESS_DENIED, BAD_NETWORK_NAME, fault_of, told
 from maildaemon_adapters.files.tree import Fault, TreeError
+from maildaemon_adapters.tcp.obstacles import obstacle_of
 from maildaemon_core.options import Secret
 
 _CREDITS: Final = 512
@@ -103,7 +104,7 @@ class Share:
         try:
             self.connection.connect(timeout=seconds)
         except ValueError as error:  # what the library makes of every error of the socket
-            raise unreachable(error.__cause__ or error, login.url.host, login.port, seconds) from None
+            raise obstructed(obstacle_of(error.__cause__ or error, login.where, seconds=seconds)) from None
         except SMBResponseException as error:
             raise TreeError(
                 Fault.OTHER,

@@ -10,7 +10,7 @@ import attrs
 from maildaemon_adapters.files.needs import missing, require
 from maildaemon_adapters.files.publishing import PublishingDestination
 from maildaemon_adapters.files.server_url import read_url, url_problems
-from maildaemon_adapters.files.trust import trust_problems
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import DestinationOptions, KindFacts, Within, one_line
 from maildaemon_core.ports import Destination, Kind
@@ -46,6 +46,11 @@ class WebDavSettings:
     connect_seconds: int = attrs.field(default=7, validator=Within(1, 600))
     answer_seconds: int = attrs.field(default=12, validator=Within(1, 3600))
 
+    @property
+    def trust(self) -> Trust:
+        """Which servers are believed."""
+        return Trust(ca_file=self.ca_file, fingerprints=self.fingerprints)
+
 
 def open_webdav(options: DestinationOptions, settings: WebDavSettings) -> Destination:
     """The folder that ``options.url`` names.  Connects when first used.
@@ -62,8 +67,7 @@ def open_webdav(options: DestinationOptions, settings: WebDavSettings) -> Destin
         read_url(options, SCHEMES, EXAMPLE),
         options.password.value if options.password is not None else "",
         auth=settings.auth,
-        ca_file=settings.ca_file,
-        fingerprints=settings.fingerprints,
+        trust=settings.trust,
         connections=settings.connections,
         connect_seconds=settings.connect_seconds,
         answer_seconds=settings.answer_seconds,
@@ -73,7 +77,7 @@ def open_webdav(options: DestinationOptions, settings: WebDavSettings) -> Destin
 
 def problems(options: DestinationOptions, settings: WebDavSettings) -> Sequence[Problem]:
     """What of the options this kind can do nothing with."""
-    found = [*missing("webdav", _PACKAGE), *trust_problems(settings.ca_file, settings.fingerprints)]
+    found = [*missing("webdav", _PACKAGE), *settings.trust.problems()]
     if not options.url:  # that it is missing is said of every kind
         return found
     if wrong := url_problems(options, SCHEMES, EXAMPLE):

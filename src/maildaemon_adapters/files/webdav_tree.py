@@ -31,6 +31,7 @@ from maildaemon_adapters.files.webdav_words import (
     REDIRECTS,
     Answer,
 )
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.message import CHUNK
 from maildaemon_core.ports import Finding, Level
 
@@ -58,8 +59,7 @@ class WebDavTree:
         secret: str,
         *,
         auth: WebDavAuth = "basic",
-        ca_file: str | None = None,
-        fingerprints: Sequence[str] = (),
+        trust: Trust,
         connections: int = 4,
         connect_seconds: float = 10,
         answer_seconds: float = 12,
@@ -74,8 +74,7 @@ class WebDavTree:
             url,
             secret,
             auth=auth,
-            ca_file=ca_file,
-            fingerprints=fingerprints,
+            trust=trust,
             connect_seconds=connect_seconds,
             answer_seconds=answer_seconds,
         )

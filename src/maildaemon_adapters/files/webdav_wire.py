@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
@@ -12,11 +12,14 @@ from urllib.parse import quote
 
 import httpx
 
+from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.reaching import only_warnings
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, TreeError
-from maildaemon_adapters.files.trust import context_of, no_way_there, said
 from maildaemon_adapters.files.webdav_words import Answer, fault_of
+from maildaemon_adapters.tcp.obstacles import obstacle_of
+from maildaemon_adapters.tcp.trust import Trust, Unusable
+from maildaemon_adapters.tcp.words import said
 
 T = TypeVar("T")
 
@@ -50,8 +53,7 @@ class Asking:
         secret: str,
         *,
         auth: WebDavAuth,
-        ca_file: str | None,
-        fingerprints: Sequence[str],
+        trust: Trust,
         connect_seconds: float,
         answer_seconds: float,
     ) -> None:
@@ -59,8 +61,7 @@ class Asking:
         self.auth = auth
         self._url = url
         self._secret = secret
-        self._ca_file = ca_file
-        self._fingerprints = fingerprints
+        self._trust = trust
         self._connect_seconds = connect_seconds
         self._answer_seconds = answer_seconds
         self._client: httpx.Client | None = None
@@ -186,7 +187,10 @@ class Asking:
     def _context(self) -> ssl.SSLContext | bool:
         if self._url.scheme != "https":
             return False  # nothing is checked where there is nothing to check
-        return context_of(self._ca_file, self._fingerprints)
+        try:
+            return self._trust.context()
+        except Unusable as error:
+            raise self._obstructed(error) from None
 
     def _login(self) -> httpx.Auth:
         user = self._url.user or ""
@@ -205,7 +209,6 @@ class Asking:
         )
 
     def _lost(self, error: httpx.HTTPError) -> TreeError:
-        where = f"{self._url.host}:{self._url.port or PORTS[self._url.scheme]}"
         if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout)):
             return TreeError(
                 Fault.GONE,
@@ -213,19 +216,17 @@ class Asking:
                 remedy="see whether the server is overloaded; options.answerSeconds says how long is waited",
             )
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-            other = "http" if self._url.scheme == "https" else "https"
-            return no_way_there(
-                _cause(error),
-                where,
-                seconds=self._connect_seconds,
-                ca_file=self._ca_file,
-                hint=f"{other}:// may be what this port speaks",
-            )
+            return self._obstructed(_cause(error))
         what = f"the connection broke: {said(str(_cause(error))) or type(error).__name__}"
         remedy = (
             "it will be tried again; if it always breaks, check the port, and whether it speaks http:// or https://"
         )
         return (_Cut if isinstance(error, _CUT) else TreeError)(Fault.GONE, what, remedy=remedy)
+
+    def _obstructed(self, error: BaseException) -> TreeError:
+        where = f"{self._url.host}:{self._url.port or PORTS[self._url.scheme]}"
+        hint = f"{'http' if self._url.scheme == 'https' else 'https'}:// may be what this port speaks"
+        return obstructed(obstacle_of(error, where, seconds=self._connect_seconds, trust=self._trust, hint=hint))
 
 
 class _Cut(TreeError):

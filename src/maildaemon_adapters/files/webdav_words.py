@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from maildaemon_adapters.files.tree import Fault, TreeError
-from maildaemon_adapters.files.trust import said
+from maildaemon_adapters.tcp.words import said
 
 _MESSAGE: Final = re.compile(rb"<(?:\w+:)?(?:message|human-readable)[^>]*>([^<]{1,300})<")
 _INFECTED: Final = re.compile(r"virus|infected|malware|blocked", re.IGNORECASE)
