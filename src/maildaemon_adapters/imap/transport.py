@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
+from maildaemon_adapters.imap.keepalive import keep_alive
 from maildaemon_core.confinement import ConnectionForbidden
 from maildaemon_core.message import CHUNK, Content
 
@@ -31,6 +32,9 @@ LONGEST_LINE: Final = 1 << 26
 """A line of an answer may have so many bytes: a SEARCH in a folder of some millions of mails."""
 
 _BARE_END = re.compile(rb"\S+ (?:OK|NO|BAD)\r\n")
+
+MOST_AT_ONCE: Final = 1 << 8
+"""So many pieces are taken up at once of what nobody has asked for."""
 
 Receive = Callable[[int, Iterator[bytes]], bytes]
 """Takes the size of a literal that is longer than ``INLINE``, and its pieces; gives what is to stand for it."""
@@ -148,6 +152,7 @@ class Transport(imaplib.IMAP4):
             raise
 
     def _use(self, sock: socket.socket) -> None:
+        keep_alive(sock)
         self.sock = sock
         self._pipe = _Pipe(sock, self._patience)
         self._reader = io.BufferedReader(self._pipe, buffer_size=INLINE)
@@ -181,6 +186,30 @@ class Transport(imaplib.IMAP4):
             raise self.abort(f"a line of more than {LONGEST_LINE} bytes")
         # Some servers end a command with a bare "A1 OK", which imaplib would not recognise.
         return line[:-2] + b" \r\n" if _BARE_END.fullmatch(line) else line
+
+    def arrived(self) -> bytes:
+        """Everything that has come by now, from our buffer, that of TLS and the system's; never waits.
+
+        Afterwards only something new makes the socket readable.  Raises ``abort`` when the server has hung up, or sends
+        without end.
+        """
+        assert self._reader is not None
+        assert self._pipe is not None
+        self._pipe.dry = True
+        try:
+            pieces = [self._reader.read(len(self._reader.peek(1)))]
+        finally:
+            self._pipe.dry = False
+        self.sock.settimeout(0)
+        for _ in range(MOST_AT_ONCE):
+            try:
+                piece = self.sock.recv(INLINE)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return b"".join(pieces)
+            if not piece:
+                raise self.abort("the server hung up")
+            pieces.append(piece)
+        raise self.abort("the server sends without end")
 
     def send(self, data: Buffer) -> None:
         self.sock.settimeout(self._patience.wait())
