@@ -51,8 +51,9 @@ def drip(data: bytes, *, every: float) -> Callable[[Conversation], None]:
 class ScriptedImap:
     """Plain text on ``port`` of 127.0.0.1.
 
-    ``lines`` holds what clients sent, without tags; ``connections`` counts them.  ``mails`` are by UID, and change when
-    commands change them; ``flags`` as well.  ``uidnext``: whether it tells the next UID.  ``context``: TLS from the first byte, or after STARTTLS with ``starttls``.
+    ``lines`` holds what clients sent, without tags; ``connections`` counts them. ``mails`` are by UID, and change
+    when commands change them; ``flags`` as well. ``uidnext``: whether it tells the next UID. ``context``: TLS from
+    the first byte, or after STARTTLS with ``starttls``.
     """
 
     def __init__(
