@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.availability import loud_lines
+from tests.servers.cyrus import Cyrus
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import Postgres
 
@@ -32,6 +33,13 @@ def heavy() -> bool:
 def dovecot() -> Iterator[Dovecot]:
     """A real server in which any user can log in with ``dovecot.password``; one for each worker process."""
     with Dovecot() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cyrus() -> Iterator[Cyrus]:
+    """Another real server, in which users are made by ``cyrus.add_user``; one for each worker process."""
+    with Cyrus() as server:
         yield server
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from maildaemon_adapters.files.ftp_words import Powers, powers_of
 from maildaemon_adapters.tcp.dialling import dial
+from maildaemon_adapters.tcp.keepalive import keep_alive
 
 SLICE: Final = 1 << 15
 """Bytes that must have left within the time for silence: slower connections are given up."""
@@ -34,9 +35,6 @@ MOST_LISTED: Final = 1 << 26
 
 _FAREWELL: Final = 2.0
 """Seconds for what nothing depends on."""
-
-_KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
-"""While a large file is under way nothing happens on the connection for commands, and firewalls forget such ones."""
 
 
 class Wire(ftplib.FTP):
@@ -74,10 +72,8 @@ class Wire(ftplib.FTP):
         assert self._deadline is not None
         self.sock = dial(self.host, self.port, _left(self._deadline))
         self.af = self.sock.family
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            if (option := getattr(socket, name, None)) is not None:
-                self.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        # While a large file is under way nothing happens here, and firewalls forget such connections.
+        keep_alive(self.sock, after=30, every=10)
         if self.context is not None and self.implicit:
             self._wrap(self.context)
         self.welcome = self.getresp()

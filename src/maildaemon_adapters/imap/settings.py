@@ -22,6 +22,8 @@ class ImapSettings:
     ``ca_file``: certificates (PEM) that are trusted instead of the system's, for servers with a CA of their own; a full
     path.
     ``fetch_count``: how many mails one FETCH asks for.
+    ``idle_seconds``: how long a session waits to be told of new mail before it shows itself again; servers may end one
+    after half an hour (RFC 2177), and some firewalls forget it earlier.
     """
 
     connect_seconds: int = attrs.field(default=30, validator=Within(1, 600))
@@ -29,6 +31,7 @@ class ImapSettings:
     command_seconds: int = attrs.field(default=300, validator=Within(1, 86400))
     ca_file: str | None = attrs.field(default=None, validator=one_line, metadata={"local_path": True})
     fetch_count: int = attrs.field(default=50, validator=Within(1, 100))
+    idle_seconds: int = attrs.field(default=1680, validator=Within(10, 1740))
 
     @property
     def trust(self) -> Trust:

@@ -14,7 +14,7 @@ Each test gets a mailbox of its own that is empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import ClassVar, Protocol
 
@@ -79,11 +79,13 @@ class SourceConformance:
     """Inherit, and give the two fixtures.
 
     ``actions``: what the kind can do on the server.  ``renumbers``: whether its references can become void; a kind
-    whose ids never change says False.  ``folder`` exists; ``target`` does not, and is where mails are moved.
+    whose ids never change says False.  ``kept``: what the server makes of some of ``ODD_MAILS``.  ``folder`` exists;
+    ``target`` does not, and is where mails are moved.
     """
 
     actions: ClassVar[frozenset[Action]] = frozenset(Action)
     renumbers: ClassVar[bool] = True
+    kept: ClassVar[Mapping[str, bytes]] = {}
     folder: ClassVar[FolderRef] = FolderRef("INBOX")
     target: ClassVar[FolderRef] = FolderRef("Done")
 
@@ -234,8 +236,9 @@ class SourceConformance:
         with open_source() as source:
             refs = _refs(self._all(source, None)[0])
             got = {each.ref: _bytes(each.content) for each in source.fetch(refs) if isinstance(each, Fetched)}
-        assert {kind: got.get(ref) for kind, ref in zip(ODD_MAILS, refs, strict=True)} == ODD_MAILS
-        assert _raws(post, self.folder) == list(ODD_MAILS.values())
+        held = {**ODD_MAILS, **self.kept}
+        assert {kind: got.get(ref) for kind, ref in zip(held, refs, strict=True)} == held
+        assert _raws(post, self.folder) == list(held.values())
 
     def test_a_large_mail_comes_in_pieces(self, post: Post, open_source: OpenSource) -> None:
         raw = a_mail(1, body=b"0123456789 0123456789 0123456789\r\n" * 100_000)
