@@ -50,7 +50,7 @@ def open_smb(options: DestinationOptions, settings: SmbSettings) -> Destination:
         raise InvalidOptions(found)
     require("smb", "smbprotocol")
     from maildaemon_adapters.files.publishing import PublishingDestination
-    from maildaemon_adapters.files.smb_tree import SmbTree
+    from maildaemon_adapters.files.smb.tree import SmbTree
 
     assert options.password is not None
     tree = SmbTree(read_url(options, _SCHEMES, EXAMPLE), options.password, settings)

@@ -6,8 +6,8 @@ import ftplib
 from collections.abc import Callable
 from typing import Final, Literal
 
-from maildaemon_adapters.files.ftp_wire import Wire
-from maildaemon_adapters.files.ftp_words import crowded, login_fault, words_of
+from maildaemon_adapters.files.ftp.wire import Wire
+from maildaemon_adapters.files.ftp.words import crowded, login_fault, words_of
 from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, TreeError

@@ -26,9 +26,9 @@ from maildaemon_adapters.files.blocks import blocks
 from maildaemon_adapters.files.paths import STAGING
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.sftp import PORT, SftpSettings
-from maildaemon_adapters.files.sftp_answers import MISSING, blocked, fault_of, shown, taken, told
-from maildaemon_adapters.files.sftp_login import Login
-from maildaemon_adapters.files.sftp_session import Session
+from maildaemon_adapters.files.sftp.answers import MISSING, blocked, fault_of, shown, taken, told
+from maildaemon_adapters.files.sftp.login import Login
+from maildaemon_adapters.files.sftp.session import Session
 from maildaemon_adapters.files.tree import Fault, Named, Showing, Stat, TreeError
 from maildaemon_core.options import Secret
 from maildaemon_core.ports import Finding, Level

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from maildaemon_adapters.files.sftp_answers import shown
-from maildaemon_adapters.files.sftp_login import Login, log_in
+from maildaemon_adapters.files.sftp.answers import shown
+from maildaemon_adapters.files.sftp.login import Login, log_in
 from maildaemon_adapters.files.tree import Fault, TreeError
 
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import attrs
 
 from maildaemon_adapters.files.needs import missing, require
-from maildaemon_adapters.files.objects import ObjectTree
+from maildaemon_adapters.files.objects.reaching import endpoint_problems, whole_url
+from maildaemon_adapters.files.objects.tree import ObjectTree
 from maildaemon_adapters.files.publishing import PublishingDestination
-from maildaemon_adapters.files.reaching import endpoint_problems, whole_url
 from maildaemon_adapters.files.server_url import read_url, url_problems
 from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
@@ -79,7 +79,7 @@ def tree_of(options: DestinationOptions, settings: GcsSettings) -> ObjectTree:
     require("gcs", "google.oauth2", "requests")
     if found := _problems(options, settings):
         raise InvalidOptions(found)
-    from maildaemon_adapters.files.gcs_store import GcsStore
+    from maildaemon_adapters.files.gcs.store import GcsStore
 
     assert options.password is not None
     account = service_account(options.password.value, settings)

@@ -11,9 +11,9 @@ from typing import Final
 import attrs
 
 from maildaemon_adapters.files.needs import missing, require
-from maildaemon_adapters.files.objects import ObjectTree
+from maildaemon_adapters.files.objects.reaching import endpoint_problems
+from maildaemon_adapters.files.objects.tree import ObjectTree
 from maildaemon_adapters.files.publishing import PublishingDestination
-from maildaemon_adapters.files.reaching import endpoint_problems
 from maildaemon_adapters.files.server_url import ServerUrl, read_url, url_problems
 from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
@@ -85,7 +85,7 @@ def tree_of(options: DestinationOptions, settings: AzureSettings) -> ObjectTree:
         raise InvalidOptions(
             [Problem(path="$.password", message="is neither a key of an account nor a shared access signature")]
         )
-    from maildaemon_adapters.files.azure_store import AzureStore
+    from maildaemon_adapters.files.azure.store import AzureStore
 
     url: ServerUrl = read_url(options, {"azure"}, EXAMPLE)
     container, _, root = url.path.partition("/")

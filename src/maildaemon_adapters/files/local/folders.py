@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import attrs
 
-from maildaemon_adapters.files.durability import sync_folder
+from maildaemon_adapters.files.local.durability import sync_folder
 from maildaemon_adapters.files.paths import PathBlocked
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

@@ -9,9 +9,9 @@ from typing import Literal
 import attrs
 
 from maildaemon_adapters.files.needs import missing, require
-from maildaemon_adapters.files.objects import ObjectTree
+from maildaemon_adapters.files.objects.reaching import endpoint_problems
+from maildaemon_adapters.files.objects.tree import ObjectTree
 from maildaemon_adapters.files.publishing import PublishingDestination
-from maildaemon_adapters.files.reaching import endpoint_problems
 from maildaemon_adapters.files.server_url import read_url, url_problems
 from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
@@ -99,7 +99,7 @@ def tree_of(options: DestinationOptions, settings: S3Settings) -> ObjectTree:
     require("s3", "botocore")
     if found := _problems(options, settings):
         raise InvalidOptions(found)
-    from maildaemon_adapters.files.s3_store import S3Store
+    from maildaemon_adapters.files.s3.store import S3Store
 
     url = read_url(options, {"s3"}, EXAMPLE)
     assert options.password is not None

@@ -19,7 +19,7 @@ import attrs
 from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.sftp import PORT, SftpSettings, fingerprint
-from maildaemon_adapters.files.sftp_answers import shown
+from maildaemon_adapters.files.sftp.answers import shown
 from maildaemon_adapters.files.tree import Fault, TreeError
 from maildaemon_adapters.tcp.dialling import dial
 from maildaemon_adapters.tcp.obstacles import obstacle_of

@@ -28,7 +28,7 @@ from spnego.exceptions import SpnegoError
 from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.smb import PORT, SmbSettings
-from maildaemon_adapters.files.smb_status import ACCESS_DENIED, BAD_NETWORK_NAME, fault_of, told
+from maildaemon_adapters.files.smb.status import ACCESS_DENIED, BAD_NETWORK_NAME, fault_of, told
 from maildaemon_adapters.files.tree import Fault, TreeError
 from maildaemon_adapters.tcp.obstacles import obstacle_of
 from maildaemon_core.options import Secret

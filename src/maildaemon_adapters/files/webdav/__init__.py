@@ -61,7 +61,7 @@ def open_webdav(options: DestinationOptions, settings: WebDavSettings) -> Destin
     found = problems(options, settings)
     if found:
         raise InvalidOptions(found)
-    from maildaemon_adapters.files.webdav_tree import WebDavTree
+    from maildaemon_adapters.files.webdav.tree import WebDavTree
 
     tree = WebDavTree(
         read_url(options, SCHEMES, EXAMPLE),

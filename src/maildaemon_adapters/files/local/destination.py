@@ -11,14 +11,14 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from maildaemon_adapters.files import batch as batch_folders
-from maildaemon_adapters.files import trial
-from maildaemon_adapters.files.batch import Batch
-from maildaemon_adapters.files.durability import Whole, digest_on_disk, sync_files, sync_folder
-from maildaemon_adapters.files.faults import file_trouble, unavailable
-from maildaemon_adapters.files.folders import make_root, opened_root, way
+from maildaemon_adapters.files.local import batch as batch_folders
+from maildaemon_adapters.files.local import trial
+from maildaemon_adapters.files.local.batch import Batch
+from maildaemon_adapters.files.local.durability import Whole, digest_on_disk, sync_files, sync_folder
+from maildaemon_adapters.files.local.faults import file_trouble, unavailable
+from maildaemon_adapters.files.local.folders import make_root, opened_root, way
+from maildaemon_adapters.files.local.rename import Rename, rename_new
 from maildaemon_adapters.files.paths import PathBlocked, PathRefused, component, components
-from maildaemon_adapters.files.rename import Rename, rename_new
 from maildaemon_core.errors import MaildaemonError, Trouble
 from maildaemon_core.message import BatchId, Content
 from maildaemon_core.ports import Finding, Occupied, Put, Staged, StillStaged, Unknown, WasPublished

@@ -13,13 +13,13 @@ import attrs
 import httpx
 
 from maildaemon_adapters.files.claims import claim_of
-from maildaemon_adapters.files.multistatus import ASKED, Resource, Unreadable, inside, resources
 from maildaemon_adapters.files.paths import STAGING
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.staging import TRIAL
 from maildaemon_adapters.files.tree import Fault, Named, Showing, Stat, TreeError
-from maildaemon_adapters.files.webdav_wire import PORTS, Asking, WebDavAuth, answer_of
-from maildaemon_adapters.files.webdav_words import (
+from maildaemon_adapters.files.webdav.multistatus import ASKED, Resource, Unreadable, inside, resources
+from maildaemon_adapters.files.webdav.wire import PORTS, Asking, WebDavAuth, answer_of
+from maildaemon_adapters.files.webdav.words import (
     CREATED,
     EXISTS,
     GONE,

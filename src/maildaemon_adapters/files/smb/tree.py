@@ -35,8 +35,8 @@ from smbprotocol.open import (
 from maildaemon_adapters.files.blocks import blocks
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.smb import PORT, SmbSettings
-from maildaemon_adapters.files.smb_session import Login, Share, StatusError
-from maildaemon_adapters.files.smb_status import (
+from maildaemon_adapters.files.smb.session import Login, Share, StatusError
+from maildaemon_adapters.files.smb.status import (
     END_OF_FILE,
     NAME_COLLISION,
     NO_MORE_FILES,

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from maildaemon_adapters.files.batch import TRIAL, beginning, forget, tidy
-from maildaemon_adapters.files.durability import sync_file, sync_folder
-from maildaemon_adapters.files.faults import unavailable, whoami
-from maildaemon_adapters.files.folders import opened_root
-from maildaemon_adapters.files.rename import Rename, refuses_in_the_kernel
+from maildaemon_adapters.files.local.batch import TRIAL, beginning, forget, tidy
+from maildaemon_adapters.files.local.durability import sync_file, sync_folder
+from maildaemon_adapters.files.local.faults import unavailable, whoami
+from maildaemon_adapters.files.local.folders import opened_root
+from maildaemon_adapters.files.local.rename import Rename, refuses_in_the_kernel
 from maildaemon_core.errors import DestinationUnavailable, Trouble
 from maildaemon_core.ports import Finding, Level
 

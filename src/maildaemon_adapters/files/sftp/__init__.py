@@ -77,7 +77,7 @@ def open_sftp(options: DestinationOptions, settings: SftpSettings) -> Destinatio
         raise InvalidOptions(found)
     require("sftp", "asyncssh")
     from maildaemon_adapters.files.publishing import PublishingDestination
-    from maildaemon_adapters.files.sftp_tree import SftpTree
+    from maildaemon_adapters.files.sftp.tree import SftpTree
 
     tree = SftpTree(read_url(options, _SCHEMES, EXAMPLE), options.password, settings)
     return PublishingDestination(tree, verify=options.verify)

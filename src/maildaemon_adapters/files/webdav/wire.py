@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 import httpx
 
+from maildaemon_adapters.files.objects.reaching import only_warnings
 from maildaemon_adapters.files.obstructed import obstructed
-from maildaemon_adapters.files.reaching import only_warnings
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, TreeError
-from maildaemon_adapters.files.webdav_words import Answer, fault_of
+from maildaemon_adapters.files.webdav.words import Answer, fault_of
 from maildaemon_adapters.tcp.obstacles import obstacle_of
 from maildaemon_adapters.tcp.trust import Trust, Unusable
 from maildaemon_adapters.tcp.words import said

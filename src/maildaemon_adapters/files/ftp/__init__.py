@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from maildaemon_adapters.files.ftp_login import PORTS, FtpTls
-from maildaemon_adapters.files.ftp_tree import FtpTree
+from maildaemon_adapters.files.ftp.login import PORTS, FtpTls
+from maildaemon_adapters.files.ftp.tree import FtpTree
 from maildaemon_adapters.files.publishing import PublishingDestination
 from maildaemon_adapters.files.server_url import ServerUrl, read_url, url_problems
 from maildaemon_adapters.tcp.trust import Trust

@@ -18,8 +18,7 @@ from botocore.loaders import Loader
 from botocore.session import Session
 from urllib3.exceptions import HTTPError
 
-from maildaemon_adapters.files.objects import AT_ONCE, MARK, Seen
-from maildaemon_adapters.files.reaching import (
+from maildaemon_adapters.files.objects.reaching import (
     CONNECT_SECONDS,
     SILENT_SECONDS,
     only_warnings,
@@ -28,6 +27,7 @@ from maildaemon_adapters.files.reaching import (
     unreachable,
     whole_url,
 )
+from maildaemon_adapters.files.objects.tree import AT_ONCE, MARK, Seen
 from maildaemon_adapters.files.s3 import S3Settings
 from maildaemon_adapters.files.tree import Fault, Named, TreeError
 from maildaemon_core.options import Secret

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from maildaemon_adapters.files.ftp_words import Powers, powers_of
+from maildaemon_adapters.files.ftp.words import Powers, powers_of
 from maildaemon_adapters.tcp.dialling import dial
 
 SLICE: Final = 1 << 15

@@ -24,8 +24,7 @@ from azure.storage.blob import (
 from urllib3.exceptions import HTTPError
 
 from maildaemon_adapters.files.azure import AzureSettings, is_signature
-from maildaemon_adapters.files.objects import MARK, Seen
-from maildaemon_adapters.files.reaching import (
+from maildaemon_adapters.files.objects.reaching import (
     CONNECT_SECONDS,
     SILENT_SECONDS,
     only_warnings,
@@ -34,6 +33,7 @@ from maildaemon_adapters.files.reaching import (
     unreachable,
     whole_url,
 )
+from maildaemon_adapters.files.objects.tree import MARK, Seen
 from maildaemon_adapters.files.tree import Fault, Named, TreeError
 from maildaemon_core.options import Secret
 from maildaemon_core.ports import Finding

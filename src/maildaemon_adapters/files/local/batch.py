@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import attrs
 
-from maildaemon_adapters.files.folders import empty, look, made, names_in, open_folder
+from maildaemon_adapters.files.local.folders import empty, look, made, names_in, open_folder
 from maildaemon_adapters.files.paths import STAGING
 from maildaemon_core.message import BatchId
 

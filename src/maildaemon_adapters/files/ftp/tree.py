@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 import attrs
 
 from maildaemon_adapters.files.claims import claim_of
-from maildaemon_adapters.files.ftp_login import PORTS, FtpTls, log_in
-from maildaemon_adapters.files.ftp_wire import Interrupted, Wire
-from maildaemon_adapters.files.ftp_words import (
+from maildaemon_adapters.files.ftp.login import PORTS, FtpTls, log_in
+from maildaemon_adapters.files.ftp.wire import Interrupted, Wire
+from maildaemon_adapters.files.ftp.words import (
     code_of,
     fact_line,
     facts_of,
