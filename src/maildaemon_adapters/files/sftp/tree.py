@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
@@ -23,6 +22,8 @@ from asyncssh.constants import (
 )
 
 from maildaemon_adapters.files.blocks import blocks
+from maildaemon_adapters.files.contents import Unreadable, apart
+from maildaemon_adapters.files.joint import Joint
 from maildaemon_adapters.files.paths import STAGING
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.sftp import PORT, SftpSettings
@@ -42,7 +43,6 @@ _IN_FLIGHT: Final = 16
 _READ: Final = 1 << 21
 _CLEANING: Final = 5.0  # seconds for taking away what was left of a file that could not be written
 _SEEN: Final = 5.0  # seconds for which a folder is believed to lie where it was seen to lie
-_REMEMBERED: Final = 1.0  # seconds for which those who waited for a connection are content with another's failure
 
 
 class SftpTree:
@@ -53,9 +53,7 @@ class SftpTree:
         first, _, rest = url.path.partition("/")
         # As curl has it: /~/ is the folder in which the user arrives.
         self._root = (rest or ".") if first == "~" else f"/{url.path}"
-        self._session: Session | None = None
-        self._connecting = threading.Lock()
-        self._failed: tuple[float, TreeError] | None = None
+        self._joint = Joint(self._connect)
         self._seen: dict[bytes, float] = {}
 
     def __repr__(self) -> str:
@@ -107,8 +105,8 @@ class SftpTree:
 
     def write(self, path: str, pieces: Iterable[bytes], size: int | None = None) -> None:
         try:
-            self._write(path, _apart(pieces))
-        except _NotOurs as error:
+            self._write(path, apart(lambda: pieces))
+        except Unreadable as error:
             raise error.error from None
 
     def _write(self, path: str, pieces: Iterable[bytes]) -> None:
@@ -259,17 +257,14 @@ class SftpTree:
         return found
 
     def close(self) -> None:
-        with self._connecting:
-            session, self._session = self._session, None
-        if session is not None:
-            session.end(politely=True)
+        self._joint.close()
 
     # ------------------------------------------------------------------------------------------------------- connection
 
     @contextmanager
     def _asking(self) -> Iterator[Session]:
         """A session, and nothing but ``TreeError`` from whatever the library raises in here."""
-        session = self._connected()
+        session = self._joint.get()
         try:
             yield session
         except (asyncssh.Error, OSError, UnicodeError) as error:
@@ -278,24 +273,10 @@ class SftpTree:
             return
         raise made
 
-    def _connected(self) -> Session:
-        asked = time.monotonic()
-        with self._connecting:
-            if self._session is not None and self._session.alive:
-                return self._session
-            if self._failed is not None and self._failed[0] > asked:
-                raise _again(self._failed[1])  # somebody tried while this thread waited to
-            if self._session is not None:
-                self._session.end()
-                self._session = None
-            try:
-                self._session = Session(self._login)
-            except TreeError as error:
-                self._failed = (time.monotonic(), error)
-                raise
-            self._failed = None
-            self._seen.clear()
-            return self._session
+    def _connect(self) -> Session:
+        session = Session(self._login)
+        self._seen.clear()
+        return session
 
     def _at(self, path: str) -> bytes:
         """The path on the server, in UTF-8, which is what all but the oldest of them expect."""
@@ -321,26 +302,6 @@ class SftpTree:
         except (TreeError, asyncssh.Error, OSError):
             return False
         return (room.bavail or 0) * (room.frsize or 0) < _BLOCK or (bool(room.files) and not room.favail)
-
-
-class _NotOurs(Exception):
-    """What went wrong with the bytes that are to be written, whatever class that is of."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-
-def _apart(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces, with whatever they raise told apart from errors of the connection."""
-    try:
-        yield from pieces
-    except Exception as error:
-        raise _NotOurs(error) from error
-
-
-def _again(error: TreeError) -> TreeError:
-    return TreeError(error.fault, error.what, remedy=error.remedy, retry_after=error.retry_after)
 
 
 def _stat(found: asyncssh.SFTPAttrs) -> Stat:

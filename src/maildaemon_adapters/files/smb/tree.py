@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +32,7 @@ from smbprotocol.open import (
 )
 
 from maildaemon_adapters.files.blocks import blocks
+from maildaemon_adapters.files.joint import Joint
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.smb import PORT, SmbSettings
 from maildaemon_adapters.files.smb.session import Login, Share, StatusError
@@ -82,9 +82,7 @@ class SmbTree:
     def __init__(self, url: ServerUrl, password: Secret, settings: SmbSettings) -> None:
         self._login = Login(url=url, password=password, settings=settings)
         self._root = url.path.partition("/")[2]
-        self._share: Share | None = None
-        self._connecting = threading.Lock()
-        self._failed: tuple[float, TreeError] | None = None
+        self._joint = Joint(lambda: Share(self._login))
 
     def __repr__(self) -> str:
         return f"SmbTree({self.place!r})"
@@ -254,10 +252,7 @@ class SmbTree:
         ]
 
     def close(self) -> None:
-        with self._connecting:
-            share, self._share = self._share, None
-        if share is not None:
-            share.end(politely=True)
+        self._joint.close()
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -312,23 +307,7 @@ class SmbTree:
     # ------------------------------------------------------------------------------------------------------- connection
 
     def _connected(self) -> Share:
-        asked = time.monotonic()
-        with self._connecting:
-            if self._share is not None and self._share.alive:
-                return self._share
-            if self._failed is not None and self._failed[0] > asked:
-                failed = self._failed[1]  # somebody tried while this thread waited to
-                raise TreeError(failed.fault, failed.what, remedy=failed.remedy, retry_after=failed.retry_after)
-            if self._share is not None:
-                self._share.end(politely=False)
-                self._share = None
-            try:
-                self._share = Share(self._login)
-            except TreeError as error:
-                self._failed = (time.monotonic(), error)
-                raise
-            self._failed = None
-            return self._share
+        return self._joint.get()
 
     def _at(self, path: str) -> str:
         """The path in the share.  Raises ``TreeError`` for names that servers refuse, or change without a word."""
