@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from maildaemon_adapters.files.contents import Unreadable, apart, unreadable
 from maildaemon_adapters.files.local import batch as batch_folders
 from maildaemon_adapters.files.local import trial
 from maildaemon_adapters.files.local.batch import Batch
@@ -19,8 +20,8 @@ from maildaemon_adapters.files.local.faults import file_trouble, unavailable
 from maildaemon_adapters.files.local.folders import make_root, opened_root, way
 from maildaemon_adapters.files.local.rename import Rename, rename_new
 from maildaemon_adapters.files.paths import PathBlocked, PathRefused, component, components
-from maildaemon_core.errors import MaildaemonError, Trouble
-from maildaemon_core.message import BatchId, Content
+from maildaemon_core.errors import Trouble
+from maildaemon_core.message import BatchId
 from maildaemon_core.ports import Finding, Occupied, Put, Staged, StillStaged, Unknown, WasPublished
 from maildaemon_core.progress import Receipt
 
@@ -30,10 +31,6 @@ _NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_C
 _MODE: Final = 0o666  # before the umask
 _GROUP: Final = 32  # files that are open at once while they wait for their fsync
 _FEW: Final = 4  # so many folders are synced one by one faster than the whole file system
-
-
-class _Unreadable(Exception):
-    """What is to be stored could not be read; its cause says why."""
 
 
 class FileDestination:
@@ -130,8 +127,8 @@ class FileDestination:
             return self._write(into, put)
         except PathRefused as error:
             return error.trouble()
-        except _Unreadable as error:
-            return _unreadable(put, error.__cause__)
+        except Unreadable as error:
+            return unreadable(put.path, error.error)
         except OSError as error:
             return file_trouble(error, self._root, put.path)
 
@@ -145,14 +142,14 @@ class FileDestination:
             descriptor = os.open(part, _NEW_FILE, _MODE, dir_fd=into.folder)
         try:
             digest = hashlib.sha256()
-            for piece in _pieces(put.content):
+            for piece in apart(put.content.chunks):
                 digest.update(piece)
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
             size = os.fstat(descriptor).st_size
             if size != put.content.size:
-                raise _Unreadable from ValueError(f"it was to have {put.content.size} bytes and has {size}")
+                raise Unreadable(ValueError(f"it was to have {put.content.size} bytes and has {size}"))
             if self._verify == "digest" and digest_on_disk(part, into.folder, descriptor) != digest.hexdigest():
                 raise OSError(errno.EIO, "what was written does not read back the same")
         except BaseException:
@@ -349,21 +346,3 @@ class FileDestination:
 def _name(batch: BatchId) -> str:
     """The name of a batch's folder.  Raises ``PathRefused``: mailboxes' ids are UUIDs, so this is nobody's mail."""
     return component(str(batch), str(batch))
-
-
-def _pieces(content: Content) -> Iterator[bytes]:
-    """A content's pieces; whatever it raises is told apart from the errors of this destination."""
-    try:
-        yield from content.chunks()
-    except Exception as error:
-        raise _Unreadable from error
-
-
-def _unreadable(put: Put, cause: BaseException | None) -> Trouble:
-    if isinstance(cause, MaildaemonError):
-        return cause.trouble()
-    return Trouble(
-        error="ContentUnreadable",
-        message=f"what is to be stored as {put.path} cannot be read: {cause}",
-        remedy="it is fetched again",
-    )
