@@ -27,7 +27,6 @@ from maildaemon_adapters.files.azure import AzureSettings, is_signature
 from maildaemon_adapters.files.objects.reaching import (
     CONNECT_SECONDS,
     SILENT_SECONDS,
-    only_warnings,
     plain_findings,
     server_of,
     unreachable,
@@ -35,6 +34,7 @@ from maildaemon_adapters.files.objects.reaching import (
 )
 from maildaemon_adapters.files.objects.tree import MARK, Seen
 from maildaemon_adapters.files.tree import Fault, Named, TreeError
+from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_core.options import Secret
 from maildaemon_core.ports import Finding
 

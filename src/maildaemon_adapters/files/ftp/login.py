@@ -31,7 +31,7 @@ def log_in(
 ) -> Wire:
     """Connects, secures the connection as ``tls`` demands, and logs in.  Raises ``TreeError``."""
     port = url.port or PORTS[tls]
-    where = f"{url.host}:{port}"
+    where = url.server(port)
     other = " or ".join(mode for mode in PORTS if mode not in {tls, "none"})
     hint = f"tls = {other} may be what this port speaks"
 

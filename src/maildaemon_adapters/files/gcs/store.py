@@ -21,7 +21,6 @@ from maildaemon_adapters.files.gcs import GOOGLE, GcsSettings
 from maildaemon_adapters.files.objects.reaching import (
     CONNECT_SECONDS,
     SILENT_SECONDS,
-    only_warnings,
     plain_findings,
     server_of,
     unreachable,
@@ -29,6 +28,8 @@ from maildaemon_adapters.files.objects.reaching import (
 )
 from maildaemon_adapters.files.objects.tree import AT_ONCE, MARK, Seen
 from maildaemon_adapters.files.tree import Fault, Named, TreeError
+from maildaemon_adapters.tcp.quiet import only_warnings
+from maildaemon_adapters.tcp.words import said
 from maildaemon_core.ports import Finding
 
 LARGEST: Final = 5 * 1024**4
@@ -185,10 +186,10 @@ class GcsStore:
         try:
             yield
         except RefreshError as error:
-            said = error.args[0] if error.args and isinstance(error.args[0], str) else "no reason given"
+            reason = error.args[0] if error.args and isinstance(error.args[0], str) else "no reason given"
             raise TreeError(
                 Fault.LOGIN,
-                f"{self._of_tokens} gives the service account no token: {said}",
+                f"{self._of_tokens} gives the service account no token: {said(reason)}",
                 remedy="see that the account and this key of it are there and enabled; else make a new key",
             ) from None
         except TransportError as error:
@@ -199,9 +200,9 @@ class GcsStore:
     def _refused(self, answer: requests.Response, *, bucket: bool) -> TreeError:
         status = answer.status_code
         try:
-            said = answer.json()["error"]
-            words = str(said["message"])
-            why = str(said["errors"][0]["reason"])
+            told = answer.json()["error"]
+            words = said(str(told["message"]))
+            why = str(told["errors"][0]["reason"])
         except (ValueError, LookupError, TypeError, requests.RequestException):
             words, why = answer.reason or "no reason given", ""
         what = f"{words} ({status})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
@@ -72,8 +71,8 @@ def whole_url(endpoint: str) -> str:
 def server_of(url: str) -> str:
     """``host:port`` of a whole URL."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"[{host}]" if ":" in host else f"{host}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
 
 
 def endpoint_problems(endpoint: str | None, *, path: bool = False) -> Sequence[Problem]:
@@ -110,11 +109,3 @@ def plain_findings(endpoint: str | None) -> Sequence[Finding]:
             remedy="write https:// in options.endpointUrl",
         )
     ]
-
-
-def only_warnings(*loggers: str) -> None:
-    """Keeps libraries from logging requests: their URLs, headers and bodies hold signatures, tokens and mails."""
-    for name in loggers:
-        logger = logging.getLogger(name)
-        if logger.level < logging.WARNING:
-            logger.setLevel(logging.WARNING)

@@ -21,7 +21,6 @@ from urllib3.exceptions import HTTPError
 from maildaemon_adapters.files.objects.reaching import (
     CONNECT_SECONDS,
     SILENT_SECONDS,
-    only_warnings,
     plain_findings,
     server_of,
     unreachable,
@@ -30,6 +29,8 @@ from maildaemon_adapters.files.objects.reaching import (
 from maildaemon_adapters.files.objects.tree import AT_ONCE, MARK, Seen
 from maildaemon_adapters.files.s3 import S3Settings
 from maildaemon_adapters.files.tree import Fault, Named, TreeError
+from maildaemon_adapters.tcp.quiet import only_warnings
+from maildaemon_adapters.tcp.words import said
 from maildaemon_core.options import Secret
 from maildaemon_core.ports import Finding, Level
 
@@ -254,10 +255,10 @@ class S3Store:
             raise TreeError(Fault.OTHER, f"the request cannot be made: {error}") from None
 
     def _refused(self, error: ClientError) -> TreeError:
-        said = error.response.get("Error", {})
+        told = error.response.get("Error", {})
         answer = error.response.get("ResponseMetadata", {})
-        code, status = str(said.get("Code", "")), str(answer.get("HTTPStatusCode", ""))
-        words = f"{said.get('Message') or 'no reason given'} ({code})"
+        code, status = str(told.get("Code", "")), str(answer.get("HTTPStatusCode", ""))
+        words = f"{said(str(told.get('Message') or 'no reason given'))} ({said(code)})"
         if code in _LOGIN:
             return TreeError(
                 Fault.LOGIN,
@@ -273,7 +274,7 @@ class S3Store:
                 remedy="correct the url, or make the bucket",
             )
         if code in _REGION:
-            region = said.get("Region") or answer.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+            region = told.get("Region") or answer.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
             return TreeError(
                 Fault.GONE,
                 f"the bucket {self._bucket!r} is elsewhere: {f'in the region {region}' if region else words}",

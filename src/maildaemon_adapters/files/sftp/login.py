@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import logging
 import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from maildaemon_adapters.files.sftp.answers import shown
 from maildaemon_adapters.files.tree import Fault, TreeError
 from maildaemon_adapters.tcp.dialling import dial
 from maildaemon_adapters.tcp.obstacles import obstacle_of
+from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_core.options import Secret
 
 KEEPALIVE: float = 15.0
@@ -48,7 +48,7 @@ class Login:
 
     @property
     def where(self) -> str:
-        return f"{self.url.host}:{self.port}"
+        return self.url.server(PORT)
 
     def dial(self) -> socket.socket:
         """The TCP connection, made in this thread.  Raises ``TreeError``."""
@@ -164,7 +164,7 @@ async def log_in(
     login: Login, sock: socket.socket, trusted: Trusted, key: asyncssh.SSHKey | None
 ) -> tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]:
     """An SFTP client over the socket, which is closed if there is none.  Raises ``TreeError``."""
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it would write paths into the log, which tell of mails
+    only_warnings("asyncssh")  # it would write paths into the log, which tell of mails
     try:
         getpass.getuser()  # the library wants to know, though nobody is logged in by that name
     except (KeyError, OSError):

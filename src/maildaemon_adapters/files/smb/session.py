@@ -54,7 +54,7 @@ class Login:
 
     @property
     def where(self) -> str:
-        return f"{self.url.host}:{self.port}"
+        return self.url.server(PORT)
 
     @property
     def share(self) -> str:

@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import httpx
 
-from maildaemon_adapters.files.objects.reaching import only_warnings
 from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, TreeError
 from maildaemon_adapters.files.webdav.words import Answer, fault_of
 from maildaemon_adapters.tcp.obstacles import obstacle_of
+from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_adapters.tcp.trust import Trust, Unusable
 from maildaemon_adapters.tcp.words import said
 
@@ -224,7 +224,7 @@ class Asking:
         return (_Cut if isinstance(error, _CUT) else TreeError)(Fault.GONE, what, remedy=remedy)
 
     def _obstructed(self, error: BaseException) -> TreeError:
-        where = f"{self._url.host}:{self._url.port or PORTS[self._url.scheme]}"
+        where = self._url.server(PORTS[self._url.scheme])
         hint = f"{'http' if self._url.scheme == 'https' else 'https'}:// may be what this port speaks"
         return obstructed(obstacle_of(error, where, seconds=self._connect_seconds, trust=self._trust, hint=hint))
 
