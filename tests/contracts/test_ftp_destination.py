@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from maildaemon_adapters.files import ftp
 from maildaemon_adapters.files.ftp import EXAMPLE, FTP, SCHEMES, FtpSettings, open_ftp, problems, tls_of
 from maildaemon_adapters.files.ftp.tree import FtpTree
 from maildaemon_adapters.files.server_url import read_url
@@ -99,18 +100,7 @@ def opened(options: DestinationOptions) -> Destination:
 
 
 def tree_of(options: DestinationOptions) -> FtpTree:
-    settings = read(FtpSettings, options.options)
-    url = read_url(options, SCHEMES, EXAMPLE)
-    assert options.password is not None
-    return FtpTree(
-        url,
-        options.password.value,
-        tls=tls_of(url, settings),
-        trust=settings.trust,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
+    return ftp.tree_of(options, read(FtpSettings, options.options))
 
 
 def fresh(server: Proftpd) -> Path:

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from maildaemon_adapters.files.server_url import read_url
+from maildaemon_adapters.files import webdav
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
-from maildaemon_adapters.files.webdav import EXAMPLE, SCHEMES, WEBDAV, WebDavSettings, open_webdav, problems
+from maildaemon_adapters.files.webdav import WEBDAV, WebDavSettings, open_webdav, problems
 from maildaemon_adapters.files.webdav.tree import WebDavTree
 from maildaemon_core.codec import read
 from maildaemon_core.confinement import Confinement, OutOfBounds
@@ -91,17 +91,7 @@ def opened(options: DestinationOptions) -> Destination:
 
 
 def tree_of(options: DestinationOptions) -> WebDavTree:
-    settings = read(WebDavSettings, options.options)
-    assert options.password is not None
-    return WebDavTree(
-        read_url(options, SCHEMES, EXAMPLE),
-        options.password.value,
-        auth=settings.auth,
-        trust=settings.trust,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
+    return webdav.tree_of(options, read(WebDavSettings, options.options))
 
 
 # ----------------------------------------------------------------------------------------------------------------- laws

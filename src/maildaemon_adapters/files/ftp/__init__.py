@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
-from maildaemon_adapters.files.ftp.login import PORTS, FtpTls
-from maildaemon_adapters.files.ftp.tree import FtpTree
 from maildaemon_adapters.files.publishing import PublishingDestination
 from maildaemon_adapters.files.server_url import ServerUrl, read_url, url_problems
 from maildaemon_adapters.tcp.trust import Trust
@@ -16,8 +14,16 @@ from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import DestinationOptions, KindFacts, Within, one_line
 from maildaemon_core.ports import Destination, Kind
 
+if TYPE_CHECKING:
+    from maildaemon_adapters.files.ftp.tree import FtpTree
+
 SCHEMES: Final = ("ftp", "ftps")
 EXAMPLE: Final = "ftps://server.example.com/incoming"
+
+FtpTls = Literal["explicit", "implicit", "none"]
+"""TLS demanded on the open connection (AUTH TLS, RFC 4217), from the first byte, or everything in plain text."""
+
+PORTS: Final = {"explicit": 21, "implicit": 990, "none": 21}
 
 _ANONYMOUS: Final = frozenset({"anonymous", "ftp"})
 """Whoever logs in under these names gives no password (RFC 1635)."""
@@ -56,20 +62,17 @@ def open_ftp(options: DestinationOptions, settings: FtpSettings) -> Destination:
 
     Raises ``InvalidOptions``.
     """
-    found = problems(options, settings)
-    if found:
+    return PublishingDestination(tree_of(options, settings), verify=options.verify)
+
+
+def tree_of(options: DestinationOptions, settings: FtpSettings) -> FtpTree:
+    """The tree alone.  Raises as ``open_ftp`` does."""
+    if found := problems(options, settings):
         raise InvalidOptions(found)
-    url = read_url(options, SCHEMES, EXAMPLE)
-    tree = FtpTree(
-        url,
-        options.password.value if options.password is not None else "",
-        tls=tls_of(url, settings),
-        trust=settings.trust,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
-    return PublishingDestination(tree, verify=options.verify)
+    from maildaemon_adapters.files.ftp.tree import FtpTree
+
+    password = options.password.value if options.password is not None else ""
+    return FtpTree(read_url(options, SCHEMES, EXAMPLE), password, settings)
 
 
 def tls_of(url: ServerUrl, settings: FtpSettings) -> FtpTls:

@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import ftplib
 from collections.abc import Callable
-from typing import Final, Literal
 
+from maildaemon_adapters.files.ftp import PORTS, FtpSettings, tls_of
 from maildaemon_adapters.files.ftp.wire import Wire
 from maildaemon_adapters.files.ftp.words import crowded, login_fault, words_of
 from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, TreeError
 from maildaemon_adapters.tcp.obstacles import obstacle_of
-from maildaemon_adapters.tcp.trust import Trust, Unusable
-
-FtpTls = Literal["explicit", "implicit", "none"]
-"""TLS demanded on the open connection (AUTH TLS, RFC 4217), from the first byte, or everything in plain text."""
-
-PORTS: Final = {"explicit": 21, "implicit": 990, "none": 21}
+from maildaemon_adapters.tcp.trust import Unusable
 
 
-def log_in(
-    url: ServerUrl,
-    password: str,
-    *,
-    tls: FtpTls,
-    trust: Trust,
-    connect_seconds: float,
-    answer_seconds: float,
-) -> Wire:
-    """Connects, secures the connection as ``tls`` demands, and logs in.  Raises ``TreeError``."""
+def log_in(url: ServerUrl, password: str, settings: FtpSettings) -> Wire:
+    """Connects, secures the connection as the settings demand, and logs in.  Raises ``TreeError``."""
+    tls, seconds = tls_of(url, settings), settings.connect_seconds
     port = url.port or PORTS[tls]
     where = url.server(port)
     other = " or ".join(mode for mode in PORTS if mode not in {tls, "none"})
     hint = f"tls = {other} may be what this port speaks"
 
     def obstacle(error: BaseException) -> TreeError:
-        return obstructed(obstacle_of(error, where, seconds=connect_seconds, trust=trust, hint=hint))
+        return obstructed(obstacle_of(error, where, seconds=seconds, trust=settings.trust, hint=hint))
 
     try:
-        context = None if tls == "none" else trust.context()
+        context = None if tls == "none" else settings.trust.context()
     except Unusable as error:
         raise obstacle(error) from None
     wire = Wire(
@@ -47,8 +35,8 @@ def log_in(
         port,
         context=context,
         implicit=tls == "implicit",
-        connect_seconds=connect_seconds,
-        answer_seconds=answer_seconds,
+        connect_seconds=seconds,
+        answer_seconds=settings.answer_seconds,
     )
 
     def step(act: Callable[[], None], refused: Callable[[ftplib.Error], TreeError]) -> None:

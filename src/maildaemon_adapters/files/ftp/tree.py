@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 import attrs
 
 from maildaemon_adapters.files.claims import claim_of
-from maildaemon_adapters.files.ftp.login import PORTS, FtpTls, log_in
+from maildaemon_adapters.files.ftp import PORTS, FtpSettings, tls_of
+from maildaemon_adapters.files.ftp.login import log_in
 from maildaemon_adapters.files.ftp.wire import Interrupted, Wire
 from maildaemon_adapters.files.ftp.words import (
     code_of,
@@ -30,7 +31,6 @@ from maildaemon_adapters.files.ftp.words import (
 )
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, Named, Showing, Stat, TreeError
-from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.ports import Finding, Level
 
 T = TypeVar("T")
@@ -50,26 +50,14 @@ class FtpTree:
 
     showing = Showing.RENAME
 
-    def __init__(
-        self,
-        url: ServerUrl,
-        password: str,
-        *,
-        tls: FtpTls,
-        trust: Trust,
-        connections: int = 1,
-        connect_seconds: float = 10,
-        answer_seconds: float = 12,
-    ) -> None:
-        self.place = attrs.evolve(url, scheme="ftp").place(PORTS[tls])
-        self.at_once = connections
+    def __init__(self, url: ServerUrl, password: str, settings: FtpSettings) -> None:
+        self._tls = tls_of(url, settings)
+        self.place = attrs.evolve(url, scheme="ftp").place(PORTS[self._tls])
+        self.at_once = settings.connections
         self._url = url
         self._password = password
-        self._tls: FtpTls = tls
-        self._trust = trust
-        self._connect_seconds = connect_seconds
-        self._answer_seconds = answer_seconds
-        self._turns = BoundedSemaphore(connections)
+        self._settings = settings
+        self._turns = BoundedSemaphore(settings.connections)
         self._lock = Lock()
         self._resting: list[tuple[Wire, float]] = []
 
@@ -380,20 +368,13 @@ class FtpTree:
         wire.hang_up()
 
     def _connected(self) -> Wire:
-        return log_in(
-            self._url,
-            self._password,
-            tls=self._tls,
-            trust=self._trust,
-            connect_seconds=self._connect_seconds,
-            answer_seconds=self._answer_seconds,
-        )
+        return log_in(self._url, self._password, self._settings)
 
     def _gone(self, error: BaseException) -> TreeError:
         if isinstance(error, TimeoutError):
             return TreeError(
                 Fault.GONE,
-                f"the server said nothing for {self._answer_seconds:g} s",
+                f"the server said nothing for {self._settings.answer_seconds:g} s",
                 remedy="see whether the server is overloaded; options.answerSeconds says how long is waited",
             )
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "it hung up"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
@@ -14,6 +14,9 @@ from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import DestinationOptions, KindFacts, Within, one_line
 from maildaemon_core.ports import Destination, Kind
+
+if TYPE_CHECKING:
+    from maildaemon_adapters.files.webdav.tree import WebDavTree
 
 SCHEMES: Final = ("https", "http", "davs", "dav")
 EXAMPLE: Final = "https://cloud.example.com/remote.php/dav/files/mails/incoming"
@@ -57,22 +60,18 @@ def open_webdav(options: DestinationOptions, settings: WebDavSettings) -> Destin
 
     Raises ``InvalidOptions``, and ``BrokenPlugin`` without the package that it needs.
     """
+    return PublishingDestination(tree_of(options, settings), verify=options.verify)
+
+
+def tree_of(options: DestinationOptions, settings: WebDavSettings) -> WebDavTree:
+    """The tree alone.  Raises as ``open_webdav`` does."""
     require("webdav", _PACKAGE)
-    found = problems(options, settings)
-    if found:
+    if found := problems(options, settings):
         raise InvalidOptions(found)
     from maildaemon_adapters.files.webdav.tree import WebDavTree
 
-    tree = WebDavTree(
-        read_url(options, SCHEMES, EXAMPLE),
-        options.password.value if options.password is not None else "",
-        auth=settings.auth,
-        trust=settings.trust,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
-    return PublishingDestination(tree, verify=options.verify)
+    assert options.password is not None
+    return WebDavTree(read_url(options, SCHEMES, EXAMPLE), options.password.value, settings)
 
 
 def problems(options: DestinationOptions, settings: WebDavSettings) -> Sequence[Problem]:

@@ -17,8 +17,9 @@ from maildaemon_adapters.files.paths import STAGING
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.staging import TRIAL
 from maildaemon_adapters.files.tree import Fault, Named, Showing, Stat, TreeError
+from maildaemon_adapters.files.webdav import WebDavSettings
 from maildaemon_adapters.files.webdav.multistatus import ASKED, Resource, Unreadable, inside, resources
-from maildaemon_adapters.files.webdav.wire import PORTS, Asking, WebDavAuth, answer_of
+from maildaemon_adapters.files.webdav.wire import PORTS, Asking, answer_of
 from maildaemon_adapters.files.webdav.words import (
     CREATED,
     EXISTS,
@@ -31,7 +32,6 @@ from maildaemon_adapters.files.webdav.words import (
     REDIRECTS,
     Answer,
 )
-from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.message import CHUNK
 from maildaemon_core.ports import Finding, Level
 
@@ -49,35 +49,18 @@ _NO_DAV_REMEDY: Final = "write into url the address of a folder that WebDAV serv
 
 
 class WebDavTree:
-    """Files below the address of one folder.  ``connections`` are how many may be used at once to some gain."""
+    """Files below the address of one folder."""
 
     showing = Showing.RENAME
 
-    def __init__(
-        self,
-        url: ServerUrl,
-        secret: str,
-        *,
-        auth: WebDavAuth = "basic",
-        trust: Trust,
-        connections: int = 4,
-        connect_seconds: float = 10,
-        answer_seconds: float = 12,
-    ) -> None:
+    def __init__(self, url: ServerUrl, secret: str, settings: WebDavSettings) -> None:
         url = attrs.evolve(url, scheme={"dav": "http", "davs": "https"}.get(url.scheme, url.scheme))
         self.place = url.place(PORTS[url.scheme])
-        self.at_once = 1 if auth == "digest" else connections
+        self.at_once = 1 if settings.auth == "digest" else settings.connections
         self._url = url
         self._learning = Lock()
         self._misread: frozenset[str] | None = None  # until it matters
-        self._server = Asking(
-            url,
-            secret,
-            auth=auth,
-            trust=trust,
-            connect_seconds=connect_seconds,
-            answer_seconds=answer_seconds,
-        )
+        self._server = Asking(url, secret, settings)
 
     def __repr__(self) -> str:
         return f"WebDavTree({self.place!r})"

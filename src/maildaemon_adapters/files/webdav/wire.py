@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -15,16 +15,14 @@ import httpx
 from maildaemon_adapters.files.obstructed import obstructed
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.tree import Fault, TreeError
+from maildaemon_adapters.files.webdav import WebDavSettings
 from maildaemon_adapters.files.webdav.words import Answer, fault_of
 from maildaemon_adapters.tcp.obstacles import obstacle_of
 from maildaemon_adapters.tcp.quiet import only_warnings
-from maildaemon_adapters.tcp.trust import Trust, Unusable
+from maildaemon_adapters.tcp.trust import Unusable
 from maildaemon_adapters.tcp.words import said
 
 T = TypeVar("T")
-
-WebDavAuth = Literal["basic", "digest", "bearer"]
-"""RFC 7617, RFC 7616, RFC 6750."""
 
 PORTS: Final = {"https": 443, "http": 80}
 
@@ -47,27 +45,16 @@ class Asking:
     nothing about proxies, passwords or certificates.
     """
 
-    def __init__(
-        self,
-        url: ServerUrl,
-        secret: str,
-        *,
-        auth: WebDavAuth,
-        trust: Trust,
-        connect_seconds: float,
-        answer_seconds: float,
-    ) -> None:
+    def __init__(self, url: ServerUrl, secret: str, settings: WebDavSettings) -> None:
         only_warnings(*_LOGGERS)  # they write names of files into the log, and cookies
-        self.auth = auth
+        self.auth = settings.auth
         self._url = url
         self._secret = secret
-        self._trust = trust
-        self._connect_seconds = connect_seconds
-        self._answer_seconds = answer_seconds
+        self._settings = settings
         self._client: httpx.Client | None = None
         self._opening = Lock()
         # A digest counts the questions, and what it counts goes wrong when two ask at once.
-        self._in_turn: AbstractContextManager[Any] = Lock() if auth == "digest" else nullcontext()
+        self._in_turn: AbstractContextManager[Any] = Lock() if settings.auth == "digest" else nullcontext()
 
     def address(self, path: str, *, folder: bool = False) -> str:
         """The URL of a path, every character of a name escaped that could be taken for something else.
@@ -115,7 +102,7 @@ class Asking:
         The last bytes are held back until ``pieces`` has come to its end.
         """
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        wait = self._answer_seconds + size / SLOWEST
+        wait = self._settings.answer_seconds + size / SLOWEST
         with self.answering("PUT", path, headers=headers, content=_held_back(pieces), wait=wait) as response:
             return answer_of(response)
 
@@ -188,7 +175,7 @@ class Asking:
         if self._url.scheme != "https":
             return False  # nothing is checked where there is nothing to check
         try:
-            return self._trust.context()
+            return self._settings.trust.context()
         except Unusable as error:
             raise self._obstructed(error) from None
 
@@ -203,16 +190,16 @@ class Asking:
                 return _Bearer(self._secret)
 
     def _timeout(self, wait: float | None) -> httpx.Timeout:
-        answer = self._answer_seconds
+        answer = self._settings.answer_seconds
         return httpx.Timeout(
-            connect=self._connect_seconds, read=answer if wait is None else wait, write=answer, pool=answer
+            connect=self._settings.connect_seconds, read=answer if wait is None else wait, write=answer, pool=answer
         )
 
     def _lost(self, error: httpx.HTTPError) -> TreeError:
         if isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout)):
             return TreeError(
                 Fault.GONE,
-                f"the server said nothing for {self._answer_seconds:g} s",
+                f"the server said nothing for {self._settings.answer_seconds:g} s",
                 remedy="see whether the server is overloaded; options.answerSeconds says how long is waited",
             )
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
@@ -226,7 +213,9 @@ class Asking:
     def _obstructed(self, error: BaseException) -> TreeError:
         where = self._url.server(PORTS[self._url.scheme])
         hint = f"{'http' if self._url.scheme == 'https' else 'https'}:// may be what this port speaks"
-        return obstructed(obstacle_of(error, where, seconds=self._connect_seconds, trust=self._trust, hint=hint))
+        return obstructed(
+            obstacle_of(error, where, seconds=self._settings.connect_seconds, trust=self._settings.trust, hint=hint)
+        )
 
 
 class _Cut(TreeError):
