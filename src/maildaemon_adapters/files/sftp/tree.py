@@ -48,7 +48,11 @@ _SEEN: Final = 5.0  # seconds for which a folder is believed to lie where it was
 class SftpTree:
     """A ``Tree``.  One connection, over which several threads can send requests at once."""
 
+    showing = Showing.RENAME
+    at_once = 8
+
     def __init__(self, url: ServerUrl, password: Secret | None, settings: SftpSettings) -> None:
+        self.place = url.place(PORT)
         self._login = Login(url=url, password=password, settings=settings)
         first, _, rest = url.path.partition("/")
         # As curl has it: /~/ is the folder in which the user arrives.
@@ -58,18 +62,6 @@ class SftpTree:
 
     def __repr__(self) -> str:
         return f"SftpTree({self.place!r})"
-
-    @property
-    def place(self) -> str:
-        return self._login.url.place(PORT)
-
-    @property
-    def showing(self) -> Showing:
-        return Showing.RENAME
-
-    @property
-    def at_once(self) -> int:
-        return 8
 
     # ------------------------------------------------------------------------------------------------ looking, reading
 

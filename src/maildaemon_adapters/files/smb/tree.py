@@ -79,25 +79,17 @@ T = TypeVar("T")
 class SmbTree:
     """A ``Tree``.  One connection, over which several threads can send requests at once."""
 
+    showing = Showing.RENAME
+    at_once = 4
+
     def __init__(self, url: ServerUrl, password: Secret, settings: SmbSettings) -> None:
+        self.place = url.place(PORT)
         self._login = Login(url=url, password=password, settings=settings)
         self._root = url.path.partition("/")[2]
         self._joint = Joint(lambda: Share(self._login))
 
     def __repr__(self) -> str:
         return f"SmbTree({self.place!r})"
-
-    @property
-    def place(self) -> str:
-        return self._login.url.place(PORT)
-
-    @property
-    def showing(self) -> Showing:
-        return Showing.RENAME
-
-    @property
-    def at_once(self) -> int:
-        return 4
 
     # ------------------------------------------------------------------------------------------------ looking, reading
 
