@@ -18,9 +18,9 @@ import pytest
 
 from maildaemon_adapters.files.server_url import read_url
 from maildaemon_adapters.files.smb import SMB, SmbSettings, open_smb, problems
-from maildaemon_adapters.files.smb_status import fault_of
-from maildaemon_adapters.files.smb_status import told as told_status
-from maildaemon_adapters.files.smb_tree import SmbTree
+from maildaemon_adapters.files.smb.status import fault_of
+from maildaemon_adapters.files.smb.status import told as told_status
+from maildaemon_adapters.files.smb.tree import SmbTree
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
 from maildaemon_core.codec import read
 from maildaemon_core.confinement import Confinement
