@@ -205,23 +205,17 @@ class SmbTree:
             self._make(share, "\\".join(parts[:end]))
 
     def _make(self, share: Share, place: str) -> None:
+        # In one request, and as a folder, never as whatever it is: of one that somebody removes while it is being opened
+        # Samba says that it is a file.
         try:
-            share.ask(_create(share, place, _LOOK, CreateDisposition.FILE_CREATE, _FOLDER), _closing())
+            share.ask(_create(share, place, _LOOK, CreateDisposition.FILE_OPEN_IF, _FOLDER), _closing())
         except StatusError as error:
-            # Whoever may not make what is there may still use it.
-            found = self._look(share, place, 0) if error.fault in {Fault.EXISTS, Fault.DENIED} else None
-            if found is not None and found.is_folder:
-                return
-            above = place.rpartition("\\")[0]
-            if found is not None or (
-                error.fault is Fault.MISSING and (higher := self._look(share, above, 0)) and not higher.is_folder
-            ):
-                raise TreeError(
-                    Fault.BLOCKED,
-                    "a file or a link stands where a folder belongs",
-                    remedy="move it away, or change the path template",
-                ) from None
-            raise
+            if error.fault not in {Fault.EXISTS, Fault.DENIED}:
+                raise
+            try:  # whoever may not make what is there may still use it
+                share.ask(_create(share, place, _LOOK, CreateDisposition.FILE_OPEN, _FOLDER), _closing())
+            except StatusError as seen:
+                raise (seen if seen.fault is Fault.BLOCKED else error) from None
 
     def remove_folder(self, path: str) -> None:
         share = self._connected()
