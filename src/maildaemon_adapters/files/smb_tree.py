@@ -215,8 +215,8 @@ class SmbTree:
             self._make(share, "\\".join(parts[:end]))
 
     def _make(self, share: Share, place: str) -> None:
-        # In one request, and as a folder, never as whatever it is: of one that somebody removes while it is being opened
-        # Samba says that it is a file.
+        # In one request, and as a folder, never as whatever it is: Samba says that it is a file of one that somebody
+        # removes while it is opened.
         try:
             share.ask(_create(share, place, _LOOK, CreateDisposition.FILE_OPEN_IF, _FOLDER), _closing())
         except StatusError as error:
