@@ -1,0 +1,72 @@
+"""Where a ``path`` leads: a folder of this machine, or a file system of fsspec, of which only some are taken."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from maildaemon_adapters.local.disk import Disk
+from maildaemon_adapters.local.shelf import Shelf
+from maildaemon_core.errors import BrokenPlugin, Permanent
+from maildaemon_core.options import MailboxOptions
+
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+TAKEN: Final = {"ftp": "fsspec", "memory": "fsspec", "s3": "s3fs", "smb": "smbprotocol", "zip": "fsspec"}
+"""The protocols of fsspec that are taken, and the package that each needs."""
+
+_REFUSED: Final = {
+    "sftp": "fsspec's SFTP takes any host key, so anybody on the way could read the password: mount the folder (sshfs)",
+    "ssh": "fsspec's SFTP takes any host key, so anybody on the way could read the password: mount the folder (sshfs)",
+    "gs": "fsspec takes the login for it from the machine, not from here: mount the bucket",
+    "gcs": "fsspec takes the login for it from the machine, not from here: mount the bucket",
+    "abfs": "fsspec takes the login for it from the machine, not from here: mount the container",
+    "http": "the Web has no folders that can be listed reliably",
+    "https": "the Web has no folders that can be listed reliably",
+}
+
+
+def is_url(path: str) -> bool:
+    """Whether it is a URL of something else than a file of this machine."""
+    found = _URL.match(path)
+    return found is not None and found[1].casefold() != "file"
+
+
+def local_path(path: str) -> str:
+    """The path of a folder of this machine, given so or as a ``file:`` URL (RFC 8089)."""
+    if path.casefold().startswith("file:"):
+        return unquote(urlsplit(path).path, errors="surrogateescape")
+    return path
+
+
+def url_fault(url: str) -> str | None:
+    """Why a URL is not taken; None if it is."""
+    found = _URL.match(url)
+    assert found is not None, "ask is_url first"
+    protocol = found[1].casefold()
+    if "::" in url:
+        return "chained file systems (::) are not taken; for an archive of this machine write zip:///full/path.zip"
+    if protocol not in TAKEN:
+        why = _REFUSED.get(protocol, f"{protocol} is not known here")
+        return f"{why}; taken are a folder of this machine and {', '.join(f'{each}://' for each in sorted(TAKEN))}"
+    if lacking := [package for package in ("fsspec", TAKEN[protocol]) if find_spec(package) is None]:
+        return f"{protocol}:// needs {lacking[0]}, which is not installed: pip install {lacking[0]}"
+    return None
+
+
+def opened(options: MailboxOptions) -> Shelf:
+    """The place that the options name.  Raises ``SourceUnavailable``, ``BrokenPlugin`` and ``OutOfBounds``."""
+    path = options.path or ""
+    if not is_url(path):
+        return Disk(local_path(path))
+    if fault := url_fault(path):
+        raise (BrokenPlugin if "not installed" in fault else NotTaken)(fault, remedy="correct `path`")
+    from maildaemon_adapters.local.remote import open_url  # fsspec is an extra
+
+    return open_url(path, options)
+
+
+class NotTaken(Permanent):
+    """A URL that file sources do not read."""
