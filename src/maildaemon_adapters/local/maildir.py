@@ -247,8 +247,10 @@ class MaildirSource:
 
     def _times(self, folder: FolderRef) -> Sequence[int]:
         """What changes when anything is renamed in the folder."""
-        times = []
-        for subfolder in ("new", "cur") if self._disk else ():
+        times: list[int] = []
+        if self._disk is None:
+            return times
+        for subfolder in ("new", "cur"):
             with self._disk.folder((*(steps_of(folder) or ()), subfolder)) as inside:
                 times.append(os.fstat(inside).st_mtime_ns)
         return times

@@ -123,14 +123,13 @@ def _described(
 
 def _leave_out(done: Step, lost: Sequence[Item]) -> Step:
     """The same step as if these had not been listed, so that they are found again the next time."""
-    digests = [done.position.listed[:], None if done.position.aim is None else done.position.aim[:]]
-    # While late ones are gone through, it is the digest aimed at that counts them.
-    counting = digests[1] if digests[1] is not None else digests[0]
-    assert counting is not None
+    position = done.position
+    listed, aim = position.listed[:], position.aim if position.aim is None else position.aim[:]
+    counting = listed if aim is None else aim  # while late ones are gone through, the digest aimed at counts them
     for item in lost:
         bucket, share = item.share
         counting[bucket] = (counting[bucket] - share) % (1 << 64)
-    return attrs.evolve(done, position=attrs.evolve(done.position, listed=digests[0], aim=digests[1]))
+    return attrs.evolve(done, position=attrs.evolve(position, listed=listed, aim=aim))
 
 
 def _unreadable(folder: FolderRef, unlisted: Sequence[Unlisted]) -> FolderRefused:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -14,17 +16,16 @@ from maildaemon_core.options import MailboxOptions
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-TAKEN: Final = {"ftp": "fsspec", "memory": "fsspec", "s3": "s3fs", "smb": "smbprotocol", "zip": "fsspec"}
+TAKEN: Final = {"ftp": "fsspec", "memory": "fsspec", "smb": "smbprotocol", "zip": "fsspec"}
 """The protocols of fsspec that are taken, and the package that each needs."""
 
+_FROM_THE_MACHINE: Final = (
+    "fsspec takes the login for it from this machine, which is nobody's who writes a configuration"
+)
 _REFUSED: Final = {
-    "sftp": "fsspec's SFTP takes any host key, so anybody on the way could read the password: mount the folder (sshfs)",
-    "ssh": "fsspec's SFTP takes any host key, so anybody on the way could read the password: mount the folder (sshfs)",
-    "gs": "fsspec takes the login for it from the machine, not from here: mount the bucket",
-    "gcs": "fsspec takes the login for it from the machine, not from here: mount the bucket",
-    "abfs": "fsspec takes the login for it from the machine, not from here: mount the container",
-    "http": "the Web has no folders that can be listed reliably",
-    "https": "the Web has no folders that can be listed reliably",
+    **dict.fromkeys(("sftp", "ssh"), "fsspec's SFTP takes any host key, so anybody on the way could read the password"),
+    **dict.fromkeys(("abfs", "az", "gcs", "gs", "s3"), _FROM_THE_MACHINE),
+    **dict.fromkeys(("http", "https"), "the Web has no folders that can be listed reliably"),
 }
 
 
@@ -50,7 +51,10 @@ def url_fault(url: str) -> str | None:
         return "chained file systems (::) are not taken; for an archive of this machine write zip:///full/path.zip"
     if protocol not in TAKEN:
         why = _REFUSED.get(protocol, f"{protocol} is not known here")
-        return f"{why}; taken are a folder of this machine and {', '.join(f'{each}://' for each in sorted(TAKEN))}"
+        others = ", ".join(f"{each}://" for each in sorted(TAKEN))
+        return f"{why}; taken are a folder of this machine, also one that is mounted, and {others}"
+    if protocol == "zip" and not url[:7].casefold() == "zip:///":
+        return "an archive is named by its full path: zip:///full/path.zip"
     if lacking := [package for package in ("fsspec", TAKEN[protocol]) if find_spec(package) is None]:
         return f"{protocol}:// needs {lacking[0]}, which is not installed: pip install {lacking[0]}"
     return None
@@ -66,6 +70,21 @@ def opened(options: MailboxOptions) -> Shelf:
     from maildaemon_adapters.local.remote import open_url  # fsspec is an extra
 
     return open_url(path, options)
+
+
+def opened_file(options: MailboxOptions) -> tuple[Disk, str | None]:
+    """The folder that the options name and None; or that of the file that they name, and its name there.
+
+    Raises ``SourceUnavailable`` and ``NotTaken``.
+    """
+    path = options.path or ""
+    if is_url(path):
+        raise NotTaken("an mbox is read from files of this machine only", remedy="copy it here, or mount the folder")
+    path = os.path.realpath(local_path(path))
+    if Path(path).is_dir() or not Path(path).exists():
+        return Disk(path), None
+    above, name = os.path.split(path)
+    return Disk(above), name
 
 
 class NotTaken(Permanent):

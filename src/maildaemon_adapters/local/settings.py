@@ -58,10 +58,20 @@ def problems(options: MailboxOptions, settings: object) -> Sequence[Problem]:
                 Problem(path="$.path", message="must be a full path, since a service may start anywhere, or a URL")
             )
         found += _no_login(options, "a folder of this machine takes no login")
+    elif isinstance(settings, MboxSettings):
+        found.append(
+            Problem(
+                path="$.path", message="an mbox is read from files of this machine only: copy it, or mount the folder"
+            )
+        )
     elif fault := url_fault(path):
         found.append(Problem(path="$.path", message=fault))
     else:
         found += _only_read(options)
+        if path.casefold().startswith("ftp:") and options.tls != "none":
+            found.append(
+                Problem(path="$.tls", message="ftp:// is read in plain text, its password too: write none if it may be")
+            )
     if isinstance(settings, EmlSettings) and any("/" in ending for ending in settings.endings):
         found.append(Problem(path="$.options.endings", message="an ending has no slash in it"))
     return found
