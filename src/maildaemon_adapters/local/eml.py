@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
 
@@ -140,7 +141,7 @@ class EmlSource:
             )
         else:
             yield Finding(level=Level.FINE, subject=subject, message=said)
-        others = Counter(os.path.splitext(file.name)[1].casefold() for file in files if not self._is_mail(file))
+        others = Counter(PurePath(file.name).suffix.casefold() for file in files if not self._is_mail(file))
         for ending, what in _OTHERS.items():
             if others[ending]:
                 number = "1 file" if others[ending] == 1 else f"{others[ending]} files"

@@ -24,6 +24,9 @@ STALE: Final = 600.0
 TOUCH: Final = 30.0
 """Seconds after which we touch our own."""
 
+_OURS: Final = "maildaemon"
+"""What our lock files hold in their second line; in the first is our process id, as is customary."""
+
 _PAUSE: Final = 0.1
 _HELD: Final = frozenset({errno.EAGAIN, errno.EACCES})
 _OFD: Final = getattr(fcntl, "F_OFD_SETLK", None)
@@ -60,7 +63,7 @@ def reading(disk: Disk, steps: Steps, name: str, seconds: float) -> Iterator[Dis
     with disk.folder(steps) as folder:
         while True:
             with disk.opened(steps, name) as file:
-                if not _has_lock_file(folder, name) and _locked(file.descriptor, fcntl.F_RDLCK):
+                if _locked(file.descriptor, fcntl.F_RDLCK) and not _has_lock_file(folder, name):
                     yield file
                     return
             _wait(until)
@@ -117,7 +120,7 @@ def _made(folder: int, lock_file: str) -> bool:
         _remove_if_stale(folder, lock_file)
         return False
     try:
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        os.write(descriptor, f"{os.getpid()}\n{_OURS}\n".encode())
     finally:
         os.close(descriptor)
     return True
@@ -125,20 +128,30 @@ def _made(folder: int, lock_file: str) -> bool:
 
 def _has_lock_file(folder: int, name: str) -> bool:
     try:
-        return not _is_stale(os.lstat(f"{name}.lock", dir_fd=folder))
+        return not _is_stale(folder, f"{name}.lock", os.lstat(f"{name}.lock", dir_fd=folder))
     except OSError:
         return False
 
 
-def _is_stale(found: os.stat_result) -> bool:
-    return time.time() - found.st_mtime > STALE
+def _is_stale(folder: int, lock_file: str, found: os.stat_result) -> bool:
+    """Whether whoever made it is gone.  One of our own is while we hold the other lock: it would hold that itself."""
+    if time.time() - found.st_mtime > STALE:
+        return True
+    try:
+        descriptor = os.open(lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        return os.read(descriptor, 100).split(b"\n")[1:2] == [_OURS.encode()]
+    finally:
+        os.close(descriptor)
 
 
 def _remove_if_stale(folder: int, lock_file: str) -> None:
     """It is renamed first: of several that want to remove it, one gets it, and sees whether it was the stale one."""
     try:
         found = os.lstat(lock_file, dir_fd=folder)
-        if not _is_stale(found):
+        if not _is_stale(folder, lock_file, found):
             return
         aside = f"{lock_file}.{uuid.uuid4().hex[:12]}"
         os.rename(lock_file, aside, src_dir_fd=folder, dst_dir_fd=folder)

@@ -64,7 +64,7 @@ from maildaemon_core.ports import (
 
 KIND: Final = "maildir"
 _LOOKS: Final = 5
-"""So often a mail is looked for while the folder keeps changing; only a look at a folder at rest says that it is gone."""
+"""So often a mail is looked for while the folder changes; only a look at one that is at rest says that it is gone."""
 _TICK: Final = 20_000_000
 """Nanoseconds: what happens within them may bear the same time (Linux: at most 10 ms)."""
 

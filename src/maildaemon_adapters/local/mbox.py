@@ -1,7 +1,7 @@
 """The mail source ``mbox``: one mbox file, or a folder of them, each a folder of the mailbox.
 
-A mail is known by a digest over its bytes, so it may lie anywhere in the file.  A file that has not changed since it was
-listed is not read again; one that has is read once from its beginning.
+A mail is known by a digest over its bytes, so it may lie anywhere in the file.  A file that has not changed since it
+was listed is not read again; one that has is read once from its beginning.
 """
 
 from __future__ import annotations
@@ -339,7 +339,8 @@ class MboxSource:
 
     def _disk_has(self, steps: Steps, name: str) -> bool:
         try:
-            with self._disk.opened(steps, name):
+            with self._disk.folder(steps) as inside:
+                os.lstat(name, dir_fd=inside)
                 return True
         except FileNotFoundError:
             return False

@@ -53,7 +53,7 @@ def url_fault(url: str) -> str | None:
         why = _REFUSED.get(protocol, f"{protocol} is not known here")
         others = ", ".join(f"{each}://" for each in sorted(TAKEN))
         return f"{why}; taken are a folder of this machine, also one that is mounted, and {others}"
-    if protocol == "zip" and not url[:7].casefold() == "zip:///":
+    if protocol == "zip" and url[:7].casefold() != "zip:///":
         return "an archive is named by its full path: zip:///full/path.zip"
     if lacking := [package for package in ("fsspec", TAKEN[protocol]) if find_spec(package) is None]:
         return f"{protocol}:// needs {lacking[0]}, which is not installed: pip install {lacking[0]}"
