@@ -363,8 +363,7 @@ def test_nothing_that_is_delivered_meanwhile_is_lost(top: Path) -> None:
         while len(seen) < number and time.monotonic() < until:
             with source_at(top, settings=settings) as source:
                 mails_there = known(source)
-                for mail in mails_there:
-                    seen.append(fetched(source, mail).split(b"\n")[0].decode())
+                seen += [fetched(source, mail).split(b"\n")[0].decode() for mail in mails_there]
                 assert set(source.settle(mails_there, DELETE).values()) <= {Settled()}
     finally:
         agent.wait(60)

@@ -12,9 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Final, Self
-
-import attrs
+from typing import Final, NamedTuple, Self
 
 from maildaemon_adapters.local import headers
 from maildaemon_adapters.local.disk import Disk, make_inside, open_inside, relink, sync, under_a_free_name
@@ -69,8 +67,7 @@ _TICK: Final = 20_000_000
 """Nanoseconds: what happens within them may bear the same time (Linux: at most 10 ms)."""
 
 
-@attrs.frozen
-class Lying:
+class Lying(NamedTuple):
     """Where a mail lies: ``new`` or ``cur``, and the file as it is named just now."""
 
     subfolder: str

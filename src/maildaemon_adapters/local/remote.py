@@ -16,7 +16,7 @@ from maildaemon_core.errors import SourceUnavailable
 from maildaemon_core.options import MailboxOptions
 
 _SECONDS: Final = 30
-_VERSIONS: Final = ("etag", "ETag", "VersionId", "CRC", "md5", "created")
+_VERSIONS: Final = ("etag", "ETag", "VersionId", "CRC", "md5")
 """What file systems call that which changes with the content of a file."""
 
 _TIMES: Final = ("mtime", "modify", "LastModified", "last_modified", "last_write_time", "date_time", "created")
@@ -40,7 +40,7 @@ class Remote:
 
     def __init__(self, fs: Any, root: str, where: str) -> None:
         self._fs = fs
-        self._root = root.rstrip("/")
+        self._root = f"{root.rstrip('/')}/" if root else ""
         self._where = where
 
     @property
@@ -91,7 +91,7 @@ class Remote:
                     act()
 
     def _path(self, steps: Steps) -> str:
-        return "/".join((self._root, *steps)) or "/"
+        return self._root + "/".join(steps) if steps else self._root.rstrip("/") or self._root
 
 
 def _is_file(info: Mapping[str, Any]) -> bool:
@@ -109,9 +109,9 @@ def _file(name: str, info: Mapping[str, Any]) -> File:
 def _nanoseconds(time: object) -> int:
     match time:
         case datetime():
-            return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e9)
+            return _nanoseconds((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
         case int() | float():
-            return int(time * 1e9)
+            return round(time * 1e6) * 1000  # as exact as a number of this sort can be
         case (int(year), int(month), int(day), int(hour), int(minute), int(second)):  # a zip's
             with suppress(ValueError):
                 return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()) * 10**9

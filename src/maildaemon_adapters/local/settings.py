@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from maildaemon_adapters.local.places import is_url, url_fault
+from maildaemon_adapters.local.places import is_url, local_path, url_fault
 from maildaemon_core.errors import Problem
 from maildaemon_core.options import Action, MailboxOptions, Within, a_name
 
@@ -53,7 +53,7 @@ def problems(options: MailboxOptions, settings: object) -> Sequence[Problem]:
     if not path:
         return ()  # it is said of every kind that needs one
     if not is_url(path):
-        if not path.startswith("/"):
+        if not local_path(path).startswith("/"):
             found.append(
                 Problem(path="$.path", message="must be a full path, since a service may start anywhere, or a URL")
             )

@@ -6,10 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
-
-import attrs
 
 from maildaemon_core.errors import FolderMissing, FolderRefused, MaildaemonError, SourceUnavailable, Trouble
 from maildaemon_core.folders import INBOX
@@ -23,8 +21,7 @@ LONGEST_UID: Final = 600
 name of its folder."""
 
 
-@attrs.frozen
-class File:
+class File(NamedTuple):
     """A regular file, as its folder shows it.
 
     ``modified`` and ``changed``: when its bytes, and when anything about it, were last changed, in nanoseconds since
@@ -78,7 +75,7 @@ class Shelf(Protocol):
 
 def printable(name: str) -> str:
     """The name as text that can be stored and shown, another one for each name: what is odd in it becomes ``%XX``."""
-    if name.isprintable() and "%" not in name and not any("\ud800" <= one <= "\udfff" for one in name):
+    if name.isprintable() and "%" not in name:
         return name
     return "".join(
         one if one.isprintable() and one != "%" else "".join(f"%{byte:02X}" for byte in os.fsencode(one))

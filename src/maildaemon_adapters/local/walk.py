@@ -22,7 +22,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -37,8 +37,7 @@ Key = tuple[int, str]
 """What mails are ordered by: a number, such as a time, and a name that tells those apart that share it."""
 
 
-@attrs.frozen
-class Item:
+class Item(NamedTuple):
     """A mail of a folder: its place in the order, and the text that stands for it and for no other."""
 
     key: Key
