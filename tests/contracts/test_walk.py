@@ -1,4 +1,4 @@
-"""The cursor of file sources: whatever comes, goes or is dated back, each mail is listed in time, and few of them twice."""
+"""The cursor of file sources: whatever comes, goes or is dated back, each mail is listed in time, few of them twice."""
 
 from __future__ import annotations
 
