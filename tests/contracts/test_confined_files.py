@@ -1,4 +1,4 @@
-"""Mailboxes of a service that read files reach the folders that its operator allows, and nothing else of the machine."""
+"""Mailboxes of a service that read files reach the folders that its operator allows, and nothing else there is."""
 
 from __future__ import annotations
 

@@ -304,6 +304,7 @@ def test_a_folder_of_an_ftp_server_is_read_where_plain_text_is_asked_for(tmp_pat
         ({"path": "/srv/mail", "password": "x"}, ["$.password"]),
         ({"path": "sftp://host/mail"}, ["$.path"]),
         ({"path": "s3://bucket"}, ["$.path"]),
+        ({"path": "smb://host/share"}, ["$.path"]),
         ({"path": "zip:///a.eml::/etc/x.zip"}, ["$.path"]),
         ({"path": "zip://etc/x.zip"}, ["$.path"]),
         ({"path": "local:///etc"}, ["$.path"]),

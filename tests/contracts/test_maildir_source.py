@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
+import fsspec
 import pytest
 
+from maildaemon_adapters.local import MAILDIR, MaildirSettings
 from maildaemon_adapters.local.disk import Disk, DiskFile
 from maildaemon_adapters.local.maildir import MaildirSource
 from maildaemon_core.errors import FolderMissing, FolderRefused, SourceUnavailable, Trouble
 from maildaemon_core.message import FolderRef
-from maildaemon_core.options import KEEP, Action, Aftercare
-from maildaemon_core.ports import Fetched, Known, Level, Settled
+from maildaemon_core.options import KEEP, Action, Aftercare, MailboxOptions
+from maildaemon_core.ports import Fetched, Known, Level, Settled, Vanished
 from maildaemon_core.testing.source_conformance import OpenSource, Post, SourceConformance, a_mail
 from tests.contracts.spools import FileSpool
 
@@ -332,3 +334,30 @@ def test_a_poll_of_many_handled_mails_reads_none_of_them(top: Path, monkeypatch:
     with opened(top) as source:
         page = source.list_since(INBOX, cursor, limit=500)
     assert (page.envelopes, page.cursor, reads) == ((), cursor, [])
+
+
+def test_a_maildir_in_a_file_system_of_fsspec_is_read_and_never_changed() -> None:
+    fs = fsspec.filesystem("memory")
+    fs.pipe(
+        {
+            "/box/new/1.M.host": a_mail(1),
+            "/box/cur/2.M.host:2,S": a_mail(2),
+            "/box/tmp/3.M.host": a_mail(3),
+            "/box/.Sent/new/4.M.host": a_mail(4),
+            "/box/.Sent/cur/5.M.host:2,": a_mail(5),
+        }
+    )
+    try:
+        with MAILDIR.open(
+            MailboxOptions(type="maildir", path="memory://box"), MaildirSettings(), FileSpool()
+        ) as source:
+            assert [info.name for info in source.folders()] == ["INBOX", "Sent"]
+            there = known(source)
+            assert {fetched(source, mail) for mail in there} == {a_mail(1), a_mail(2)}
+            fs.rm("/box/new/1.M.host")
+            answers = [type(answer) for mail in there for answer in source.fetch([mail.ref])]
+            assert sorted(answers, key=str) == [Fetched, Vanished]
+            (refused,) = source.settle(there[:1], DELETE).values()
+            assert isinstance(refused, Trouble)
+    finally:
+        fs.rm("/box", recursive=True)

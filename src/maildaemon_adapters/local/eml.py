@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
@@ -23,6 +24,7 @@ from maildaemon_adapters.local.shelf import (
     File,
     Shelf,
     Steps,
+    all_or_trouble,
     another_mail,
     folder_fault,
     missing,
@@ -266,7 +268,8 @@ class EmlSource:
                 answers[mail.ref] = not_tidied(name_of(mail.ref.uid), error)
             except FolderMissing as error:
                 answers[mail.ref] = error.trouble()
-        return answers
+        steps = steps_below(mails[0].ref.folder) if mails else ()
+        return all_or_trouble(answers, partial(_sync, self._disk, steps or ()))
 
     def _settle(self, disk: Disk, mail: Known, care: Aftercare) -> Settled | Trouble:
         name = name_of(mail.ref.uid)
@@ -295,8 +298,12 @@ class EmlSource:
                 under_a_free_name(name, lambda new: relink(source, name, into, new))
             else:
                 return _no_flags(name)
-            sync(source)  # or a power cut would bring back what the ledger says is gone
         return Settled()
+
+
+def _sync(disk: Disk, steps: Steps) -> None:
+    with disk.folder(steps) as inside:
+        sync(inside)
 
 
 @contextmanager

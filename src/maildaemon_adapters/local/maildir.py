@@ -10,7 +10,8 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -31,6 +32,7 @@ from maildaemon_adapters.local.shelf import (
     Reader,
     Shelf,
     Steps,
+    all_or_trouble,
     another_mail,
     folder_fault,
     missing,
@@ -65,6 +67,10 @@ _LOOKS: Final = 5
 """So often a mail is looked for while the folder changes; only a look at one that is at rest says that it is gone."""
 _TICK: Final = 20_000_000
 """Nanoseconds: what happens within them may bear the same time (Linux: at most 10 ms)."""
+
+
+class Restless(OSError):
+    """A folder changed so often that nobody can tell whether a mail is in it."""
 
 
 class Lying(NamedTuple):
@@ -165,7 +171,7 @@ class MaildirSource:
 
     def _is_maildir(self, steps: Steps) -> bool:
         try:
-            return {"new", "cur"} <= set(self._shelf.folders(steps))
+            return bool({"new", "cur"} & set(self._shelf.folders(steps)))
         except OSError:
             return False
 
@@ -190,7 +196,7 @@ class MaildirSource:
         try:
             before = self._times(folder)
             for subfolder in ("new", "cur"):
-                for file in self._shelf.files((*steps, subfolder)):
+                for file in self._files(steps, subfolder):
                     if not file.name.startswith("."):
                         found[printable(unique_part(file.name))] = Lying(subfolder, file)
             # Two changes within a tick of the file system's clock look like one; a time to come is some other clock's.
@@ -200,6 +206,15 @@ class MaildirSource:
         self._at_rest[folder] = before if at_rest else None
         return found
 
+    def _files(self, steps: Steps, subfolder: str) -> Sequence[File]:
+        """What lies in ``new`` or ``cur``.  One of them may be missing: archives leave out empty folders."""
+        try:
+            return self._shelf.files((*steps, subfolder))
+        except FileNotFoundError:
+            if self._is_maildir(steps):
+                return ()
+            raise
+
     def _describe(self, folder: FolderRef, item: Item) -> Envelope | Unlisted | None:
         try:
             with ExitStack() as stack:
@@ -208,6 +223,8 @@ class MaildirSource:
                     return None
                 reader, _ = opened
                 block, file = headers.header_block(reader.read), reader.file
+        except Restless:
+            return None  # the next look finds it, if it is still there
         except OSError as error:
             return Unlisted(item.uid, reason(error))
         return Envelope(
@@ -233,7 +250,7 @@ class MaildirSource:
             if looked:
                 time.sleep(_TICK / 1e9)
             self._found[folder], looked = self._scan(folder), True
-        raise OSError(errno.EBUSY, "the folder changes all the time")
+        raise Restless(errno.EBUSY, "the folder changes all the time")
 
     def _is_as_it_was(self, folder: FolderRef, *, looked: bool) -> bool:
         """Whether what is not in the last look is gone; ``looked``: that was just now."""
@@ -248,7 +265,10 @@ class MaildirSource:
         if self._disk is None:
             return times
         for subfolder in ("new", "cur"):
-            with self._disk.folder((*(steps_of(folder) or ()), subfolder)) as inside:
+            with (
+                suppress(FileNotFoundError),
+                self._disk.folder((*(steps_of(folder) or ()), subfolder)) as inside,
+            ):
                 times.append(os.fstat(inside).st_mtime_ns)
         return times
 
@@ -283,7 +303,8 @@ class MaildirSource:
                 answers[mail.ref] = not_tidied(mail.ref.uid, error)
             except FolderMissing as error:
                 answers[mail.ref] = error.trouble()
-        return answers
+        steps = steps_of(mails[0].ref.folder) if mails else ()
+        return all_or_trouble(answers, partial(_sync, self._disk, steps or ()))
 
     def _settle(self, disk: Disk, mail: Known, care: Aftercare) -> Settled | Trouble:
         with ExitStack() as stack:
@@ -310,17 +331,23 @@ class MaildirSource:
                         _move(disk, source, lying, target)
             except FileNotFoundError:
                 return _renamed_meanwhile(lying.file.name)
-            sync(source)  # or a power cut would bring back what the ledger says is gone
         return Settled()
 
     def _mark_seen(self, disk: Disk, steps: Steps, lying: Lying, source: int) -> None:
         name = seen_name(lying.file.name)
         if lying.subfolder == "cur" and "S" in (flags_of(lying.file.name) or ""):
             return
+        with disk.folder(steps) as inside:
+            make_inside("cur", inside)
         with disk.folder((*steps, "cur")) as seen:
             # One rename: whoever reads this Maildir sees the mail once at any time.  Nobody else has its unique name.
             os.rename(lying.file.name, name, src_dir_fd=source, dst_dir_fd=seen)
-            sync(seen)
+
+
+def _sync(disk: Disk, steps: Steps) -> None:
+    for subfolder in ("new", "cur"):
+        with suppress(FileNotFoundError), disk.folder((*steps, subfolder)) as inside:
+            sync(inside)
 
 
 def _move(disk: Disk, source: int, lying: Lying, target: Steps) -> None:

@@ -69,9 +69,9 @@ class Paging:
     ) -> Page:
         """As ``MailSource.list_since``.
 
-        ``look`` looks at the whole folder, ``describe`` reads what a mail is, None if it is gone; ``stamp`` tells
-        cheaply that nothing can have changed.  Raises what these raise, and ``FolderRefused`` once all others have been
-        listed, if some mails cannot be read: these are never passed over.
+        ``look`` looks at the whole folder, ``describe`` reads what a mail is, None if it is gone for now; ``stamp``
+        tells cheaply that nothing can have changed.  Raises what these raise, and ``FolderRefused`` once all others
+        have been listed, if some mails cannot be read: these are never passed over.
         """
         position = Position() if cursor is None else read_cursor(self._kind, cursor)
         renumbered = position is None
@@ -89,10 +89,10 @@ class Paging:
             began, found = time.monotonic(), look()
             walk = _Walk(folder, Snapshot(found.items), found.stamp, began, [*found.unlisted])
         done = step(walk.snapshot, position, limit, compared=going_on)
-        envelopes, failed = _described(done, describe)
-        if failed:
-            lost = [item for item, _ in failed]
-            walk.unlisted += [why for _, why in failed]
+        envelopes, lost, failed = _described(done, describe)
+        if lost:
+            walk.unlisted += failed
+            walk.stamp = ""
             walk.snapshot = walk.snapshot.without(lost)
             done = _leave_out(done, lost)
         if not done.more and walk.unlisted and not envelopes:
@@ -107,22 +107,25 @@ class Paging:
 
 def _described(
     done: Step, describe: Callable[[Item], Envelope | Unlisted | None]
-) -> tuple[list[Envelope], list[tuple[Item, Unlisted]]]:
+) -> tuple[list[Envelope], list[Item], list[Unlisted]]:
+    """The envelopes, the mails of which there is none, and why these could not be read that are not gone."""
     envelopes: list[Envelope] = []
-    failed: list[tuple[Item, Unlisted]] = []
+    lost: list[Item] = []
+    failed: list[Unlisted] = []
     for item in done.items:
         match describe(item):
             case Envelope() as envelope:
                 envelopes.append(envelope)
             case Unlisted() as why:
-                failed.append((item, why))
+                lost.append(item)
+                failed.append(why)
             case None:
-                pass  # it is gone
-    return envelopes, failed
+                lost.append(item)
+    return envelopes, lost, failed
 
 
 def _leave_out(done: Step, lost: Sequence[Item]) -> Step:
-    """The same step as if these had not been listed, so that they are found again the next time."""
+    """The same step as if these had not been listed, so that they are found the next time, if they are there then."""
     position = done.position
     listed, aim = position.listed[:], position.aim if position.aim is None else position.aim[:]
     counting = listed if aim is None else aim  # while late ones are gone through, the digest aimed at counts them

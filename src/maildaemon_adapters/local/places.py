@@ -16,14 +16,15 @@ from maildaemon_core.options import MailboxOptions
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-TAKEN: Final = {"ftp": "fsspec", "memory": "fsspec", "smb": "smbprotocol", "zip": "fsspec"}
-"""The protocols of fsspec that are taken, and the package that each needs."""
+TAKEN: Final = frozenset({"ftp", "memory", "zip"})
+"""The protocols of fsspec that are taken."""
 
 _FROM_THE_MACHINE: Final = (
     "fsspec takes the login for it from this machine, which is nobody's who writes a configuration"
 )
 _REFUSED: Final = {
     **dict.fromkeys(("sftp", "ssh"), "fsspec's SFTP takes any host key, so anybody on the way could read the password"),
+    **dict.fromkeys(("cifs", "smb"), "fsspec's SMB lets one mailbox read with the login of another"),
     **dict.fromkeys(("abfs", "az", "gcs", "gs", "s3"), _FROM_THE_MACHINE),
     **dict.fromkeys(("http", "https"), "the Web has no folders that can be listed reliably"),
 }
@@ -55,8 +56,8 @@ def url_fault(url: str) -> str | None:
         return f"{why}; taken are a folder of this machine, also one that is mounted, and {others}"
     if protocol == "zip" and url[:7].casefold() != "zip:///":
         return "an archive is named by its full path: zip:///full/path.zip"
-    if lacking := [package for package in ("fsspec", TAKEN[protocol]) if find_spec(package) is None]:
-        return f"{protocol}:// needs {lacking[0]}, which is not installed: pip install {lacking[0]}"
+    if find_spec("fsspec") is None:
+        return f"{protocol}:// needs fsspec, which is not installed: pip install 'maildaemon[fsspec]'"
     return None
 
 

@@ -182,13 +182,8 @@ def _ftp(url: str, options: MailboxOptions) -> tuple[Any, str]:
     return _server(url, "ftp", options, timeout=_SECONDS, use_listings_cache=False)
 
 
-def _smb(url: str, options: MailboxOptions) -> tuple[Any, str]:
-    return _server(url, "smb", options, timeout=_SECONDS)
-
-
 _MAKERS: Final[Mapping[str, Callable[[str, MailboxOptions], tuple[Any, str]]]] = {
     "ftp": _ftp,
     "memory": _memory,
-    "smb": _smb,
     "zip": _zip,
 }
