@@ -42,7 +42,10 @@ class EmlPost:
     def folder(self, folder: str) -> Path:
         return self.top if folder == "INBOX" else self.top / folder
 
-    def plant(self, folder: str, raw: bytes) -> Path:
+    def plant(self, folder: str, raw: bytes) -> None:
+        self.put(folder, raw)
+
+    def put(self, folder: str, raw: bytes) -> Path:
         self.number += 1
         path = self.folder(folder) / f"mail-{self.number:05}.eml"
         path.write_bytes(raw)
@@ -102,7 +105,7 @@ def subjects(source: EmlSource, folder: FolderRef = INBOX) -> list[str]:
 
 def test_a_file_that_is_still_being_written_waits(top: Path, post: EmlPost) -> None:
     with opened(top, EmlSettings(quiet_seconds=30)) as source:
-        path = post.plant("INBOX", a_mail(1))  # its time is old, but it was put there just now
+        path = post.put("INBOX", a_mail(1))  # its time is old, but it was put there just now
         cursor = source.list_since(INBOX, None, limit=9).cursor
         assert subjects(source) == []
     with opened(top, EmlSettings(quiet_seconds=0.05)) as source:
@@ -126,7 +129,7 @@ def test_only_files_with_the_right_ending_are_mails(top: Path) -> None:
 
 
 def test_a_file_in_the_place_of_another_is_another_mail(top: Path, post: EmlPost) -> None:
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
     with opened(top) as source:
         page = source.list_since(INBOX, None, limit=9)
         before = known(source)
@@ -144,7 +147,7 @@ def test_a_file_with_an_old_date_that_is_moved_in_later_is_found(top: Path, post
         post.plant("INBOX", a_mail(number))
     with opened(top) as source:
         cursor = source.list_since(INBOX, None, limit=50).cursor
-        late = post.plant("INBOX", a_mail(99))
+        late = post.put("INBOX", a_mail(99))
         os.utime(late, (1, 1))
         found = source.list_since(INBOX, cursor, limit=50)
     assert [each.headers.subject for each in found.envelopes] == ["number 99"]
@@ -152,7 +155,7 @@ def test_a_file_with_an_old_date_that_is_moved_in_later_is_found(top: Path, post
 
 def test_a_name_that_is_taken_in_the_target_gets_a_number(top: Path, post: EmlPost) -> None:
     (top / "Done" / "2026").mkdir(parents=True)
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
     (top / "Done" / "2026" / path.name).write_bytes(a_mail(2))
     with opened(top) as source:
         assert set(source.settle(known(source), Aftercare(Action.MOVE, "Done/2026")).values()) == {Settled()}
@@ -168,7 +171,7 @@ def test_where_files_cannot_be_linked_they_are_renamed_and_never_over_another(
 
     monkeypatch.setattr(os, "link", refused)
     (top / "Done").mkdir()
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
     (top / "Done" / path.name).write_bytes(a_mail(2))
     with opened(top) as source:
         assert set(source.settle(known(source), Aftercare(Action.MOVE, "Done")).values()) == {Settled()}
@@ -200,7 +203,7 @@ def test_subfolders_are_folders_and_nothing_leads_out(top: Path, tmp_path: Path)
 
 
 def test_a_mail_that_is_written_to_while_it_is_read_is_not_taken(top: Path, post: EmlPost) -> None:
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
 
     class Slow(FileSpool):
         def keep(self, pieces: Iterable[bytes]) -> Content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def mail(subject: str) -> bytes:
 class FileStory(Story):
     """A story whose mailbox lies in files of one of the kinds."""
 
-    def __init__(self, kind: str, top: Path, **options: object) -> None:
+    def __init__(self, kind: str, top: Path, **options: Any) -> None:
         super().__init__(**options)
         self.kind = kind
         self.top = top

@@ -44,7 +44,10 @@ class MaildirPost:
     def folder(self, folder: str) -> Path:
         return self.top if folder == "INBOX" else self.top / f".{folder}"
 
-    def plant(self, folder: str, raw: bytes, *, flags: str | None = None) -> Path:
+    def plant(self, folder: str, raw: bytes) -> None:
+        self.put(folder, raw)
+
+    def put(self, folder: str, raw: bytes, *, flags: str | None = None) -> Path:
         self.number += 1
         name = f"17000{self.number:05}.M{self.number}P1.host"
         written = self.folder(folder) / "tmp" / name
@@ -120,7 +123,7 @@ def opened(top: Path) -> MaildirSource:
 def test_a_mail_that_a_client_renames_between_listing_and_fetching_is_the_same_mail(
     top: Path, post: MaildirPost
 ) -> None:
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
     with opened(top) as source:
         (mail,) = known(source)
         moved = path.rename(top / "cur" / f"{path.name}:2,")
@@ -134,7 +137,7 @@ def test_a_mail_that_a_client_renames_between_listing_and_fetching_is_the_same_m
 
 
 def test_renaming_and_marking_make_no_mail_new(top: Path, post: MaildirPost) -> None:
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
     with opened(top) as source:
         page = source.list_since(INBOX, None, limit=9)
         path.rename(top / "cur" / f"{path.name}:2,RS")
@@ -143,9 +146,9 @@ def test_renaming_and_marking_make_no_mail_new(top: Path, post: MaildirPost) -> 
 
 
 def test_marking_as_seen_keeps_the_other_flags_and_their_order(top: Path, post: MaildirPost) -> None:
-    post.plant("INBOX", a_mail(1), flags="FT")
+    post.put("INBOX", a_mail(1), flags="FT")
     post.plant("INBOX", a_mail(2))
-    post.plant("INBOX", a_mail(3), flags="S")
+    post.put("INBOX", a_mail(3), flags="S")
     with opened(top) as source:
         assert set(source.settle(known(source), SEEN).values()) == {Settled()}
     assert [path.name.partition(":2,")[2] for path in post.files("INBOX")] == ["FST", "S", "S"]
@@ -156,7 +159,7 @@ def test_what_nobody_has_seen_stays_new_when_it_is_moved_into_a_maildir_that_is_
     top: Path, post: MaildirPost
 ) -> None:
     post.plant("INBOX", a_mail(1))
-    post.plant("INBOX", a_mail(2), flags="RS")
+    post.put("INBOX", a_mail(2), flags="RS")
     with opened(top) as source:
         source.settle(known(source), Aftercare(Action.MOVE, "Größe & Co.2026"))
         assert "Größe & Co.2026" in [info.name for info in source.folders()]
@@ -166,7 +169,7 @@ def test_what_nobody_has_seen_stays_new_when_it_is_moved_into_a_maildir_that_is_
 
 
 def test_a_move_that_was_interrupted_leaves_one_mail_when_it_is_done_again(top: Path, post: MaildirPost) -> None:
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
     make(top / ".Done")
     os.link(path, top / ".Done" / "new" / path.name)
     with opened(top) as source:
@@ -175,7 +178,7 @@ def test_a_move_that_was_interrupted_leaves_one_mail_when_it_is_done_again(top: 
 
 
 def test_a_move_never_overwrites_what_has_the_name_in_the_target(top: Path, post: MaildirPost) -> None:
-    path = post.plant("INBOX", a_mail(1))
+    path = post.put("INBOX", a_mail(1))
     (make(top / ".Done") / "new" / path.name).write_bytes(a_mail(2))
     with opened(top) as source:
         assert set(source.settle(known(source), Aftercare(Action.MOVE, "Done")).values()) == {Settled()}
@@ -329,8 +332,11 @@ def test_a_poll_of_many_handled_mails_reads_none_of_them(top: Path, monkeypatch:
             page = source.list_since(INBOX, cursor, limit=500)
             cursor, more = page.cursor, page.more
     reads: list[str] = []
-    original = Disk.open
-    monkeypatch.setattr(Disk, "open", lambda self, steps, name: reads.append(name) or original(self, steps, name))
+
+    def none_is_opened(self: Disk, steps: tuple[str, ...], name: str) -> None:
+        reads.append(name)
+
+    monkeypatch.setattr(Disk, "open", none_is_opened)
     with opened(top) as source:
         page = source.list_since(INBOX, cursor, limit=500)
     assert (page.envelopes, page.cursor, reads) == ((), cursor, [])

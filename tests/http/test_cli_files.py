@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,8 @@ def eml(top: Path) -> None:
     (top / "Sent" / "2.eml").write_bytes(mail(2))
 
 
-@pytest.mark.parametrize("make", [maildir, mbox, eml])
-def test_mail_in_files_is_stored_once_and_deleted(tmp_path: Path, make: object) -> None:
-    assert callable(make)
-    kind = make.__name__
+@pytest.mark.parametrize(("kind", "make"), [("maildir", maildir), ("mbox", mbox), ("eml", eml)])
+def test_mail_in_files_is_stored_once_and_deleted(tmp_path: Path, kind: str, make: Callable[[Path], None]) -> None:
     make(tmp_path / "mail")
     options = "options = { quietSeconds = 0 }" if kind == "eml" else ""
     (tmp_path / "m.toml").write_text(CONFIGURATION.format(kind=kind, path="mail", deletes="true", options=options))

@@ -105,6 +105,7 @@ class MboxSource:
         self._reached = reached
         self._paging = Paging(KIND)
         self._lying: dict[FolderRef, Lying] = {}
+        self._inbox_name = ""
 
     def __enter__(self) -> Self:
         return self
@@ -239,12 +240,17 @@ class MboxSource:
 
     def _inbox(self) -> str:
         """INBOX is written in any case (RFC 9051 §5.1), the name of a file is not."""
+        if self._inbox_name:
+            return self._inbox_name
         try:
             names = [file.name for file in self._disk.files(())]
         except OSError:
             return INBOX
         alike = [name for name in names if name.upper() == INBOX]
-        return alike[0] if len(alike) == 1 else INBOX
+        if len(alike) != 1:
+            return INBOX
+        self._inbox_name = alike[0]
+        return self._inbox_name
 
     @contextmanager
     def _opened(self, folder: FolderRef) -> Iterator[DiskFile]:
