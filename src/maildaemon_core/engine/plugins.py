@@ -26,7 +26,9 @@ DESTINATIONS = "maildaemon.destinations"
 STORES = "maildaemon.stores"
 OPENERS = "maildaemon.openers"
 
-_OURS = frozenset({"azure", "file", "ftp", "gcs", "imap", "s3", "sftp", "smb", "sqlite", "webdav"})
+_OURS = frozenset(
+    {"azure", "eml", "file", "ftp", "gcs", "imap", "maildir", "mbox", "s3", "sftp", "smb", "sqlite", "webdav"}
+)
 """Kinds of this distribution, for the line that installs what they need."""
 
 _EXTRA = {"sqlite": "sql", "file": "", "ftp": ""}
