@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import logging
 import secrets
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from maildaemon_adapters import oauth
 from maildaemon_adapters.imap import KIND, ImapSettings, ImapSource, open_imap
 from maildaemon_adapters.oauth.tokens import Tokens
+from maildaemon_adapters.tcp.trust import MinimumTls
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
 from maildaemon_core.message import FolderRef
 from maildaemon_core.options import MailboxOptions, Secret, Tls
 from tests.contracts.spools import FileSpool
+from tests.servers.certificates import Certificates, make_ca
 from tests.servers.dovecot import Dovecot
 from tests.servers.scripted_imap import OK, Conversation, ScriptedImap
 from tests.servers.tokens import CLIENT, SECRET, TENANT, Said, TokenServer
@@ -358,3 +363,125 @@ class TestDovecot:
             KIND.open(reach(strict, user), strictly, FileSpool())
         KIND.open(reach(strict, user), strictly, FileSpool()).__exit__(None, None, None)
         assert tokens.count() == 2
+
+
+# -------------------------------------------------------------------------------------------------------- certificates
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """The certificate of a client, signed by a CA that only the server trusts."""
+    return make_ca(tmp_path_factory.mktemp("client"), host=USER)
+
+
+@pytest.fixture(scope="module")
+def mutual(client: Certificates) -> Iterator[Dovecot]:
+    """A Dovecot that knows people by their certificates alone."""
+    with tempfile.TemporaryDirectory(prefix="maildaemon-mutual-") as folder:
+        Path(folder).chmod(0o755)
+        ca = Path(folder) / "ca.pem"
+        ca.write_bytes(client.ca.read_bytes())
+        more = (
+            f"ssl_ca = <{ca}\nssl_verify_client_cert = yes\nssl_require_crl = no\nauth_ssl_require_client_cert = yes\n"
+            "auth_ssl_username_from_cert = yes\nauth_mechanisms = plain external\n"
+            "passdb {\n  driver = static\n  mechanisms = external\n  args = nopassword\n}\n"
+        )
+        with Dovecot(settings=more) as server:
+            yield server
+
+
+def by_certificate(server: Dovecot, client: Certificates | None, user: str = USER, **others: object) -> ImapSource:
+    options = MailboxOptions(host="localhost", port=server.imaps, mailbox=user)
+    shown = {} if client is None else {"client_cert_file": str(client.certificate), "client_key_file": str(client.key)}
+    known = {"ca_file": str(server.ca), "connect_seconds": 5, "stall_seconds": 5, **shown}
+    return KIND.open(options, ImapSettings(**{**known, **others}), FileSpool())  # type: ignore[arg-type]
+
+
+@pytest.mark.server
+def test_a_certificate_opens_the_mailbox_without_a_password(mutual: Dovecot, client: Certificates) -> None:
+    mutual.deliver(USER, b"Subject: hello\r\n\r\nhello\r\n")
+    with by_certificate(mutual, client) as source:
+        assert len(source.list_since(INBOX, None, limit=10).envelopes) == 1
+
+
+@pytest.mark.server
+def test_without_a_certificate_nobody_gets_in_and_the_password_is_asked_for(mutual: Dovecot) -> None:
+    with pytest.raises(LoginRefused, match="no user name or no password"):
+        by_certificate(mutual, None)
+
+
+@pytest.mark.server
+def test_a_certificate_of_another_ca_is_not_let_in(mutual: Dovecot, tmp_path: Path) -> None:
+    with pytest.raises((LoginRefused, SourceUnavailable)) as refused:
+        by_certificate(mutual, make_ca(tmp_path / "other", host=USER))
+    assert "localhost" in refused.value.message
+
+
+@pytest.mark.server
+def test_a_server_that_asks_for_no_certificate_wants_a_password_besides(dovecot: Dovecot, client: Certificates) -> None:
+    with pytest.raises(LoginRefused, match="lets nobody log in by certificate alone"):
+        by_certificate(dovecot, client)
+
+
+def test_external_says_who_we_are_and_nothing_more(client: Certificates) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(client.certificate, client.key)
+
+    def asked_twice(talk: Conversation) -> None:
+        talk.send(b"+ \r\n")
+        talk.heard()
+        talk.send(b"+ YWdhaW4=\r\n")
+        talk.heard()
+        talk.send(b"{tag} NO [AUTHORIZATIONFAILED] not you\r\n")
+
+    for capabilities, expected in (
+        ("IMAP4rev1 AUTH=EXTERNAL SASL-IR", ["AUTHENTICATE EXTERNAL amFuZUBmaXJtLmV4YW1wbGU="]),
+        ("IMAP4rev1 AUTH=EXTERNAL", ["AUTHENTICATE EXTERNAL", "amFuZUBmaXJtLmV4YW1wbGU=", "*"]),
+    ):
+        with ScriptedImap(capabilities=capabilities, context=context) as server:
+            server.instead("AUTHENTICATE E.* ", b"{tag} NO [AUTHORIZATIONFAILED] not you\r\n")
+            server.instead("AUTHENTICATE", asked_twice)
+            options = MailboxOptions(host="localhost", port=server.port, mailbox=USER)
+            trusting = ImapSettings(
+                client_cert_file=str(client.certificate),
+                client_key_file=str(client.key),
+                fingerprints=(fingerprint(client),),
+            )
+            with pytest.raises(LoginRefused, match=r"does not let 'jane@firm.example' in by the certificate"):
+                open_imap(options, trusting, FileSpool())
+            assert logins(server) == expected
+
+
+def fingerprint(of: Certificates) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(of.certificate.read_text())).hexdigest()
+
+
+def test_a_fingerprint_vouches_for_a_server_that_nobody_signed(client: Certificates) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(client.certificate, client.key)
+    options = MailboxOptions(host="localhost", tls="implicit", username="j", password=Secret("pw"))
+    with ScriptedImap(context=context) as server:
+        at = attrs.evolve(options, port=server.port)
+        open_imap(at, ImapSettings(fingerprints=(fingerprint(client),)), FileSpool()).__exit__(None, None, None)
+        told = len(server.lines)
+        with pytest.raises(SourceUnavailable, match=f"another fingerprint, {fingerprint(client)}"):
+            open_imap(at, ImapSettings(fingerprints=("0" * 64,)), FileSpool())
+        assert len(server.lines) == told
+
+
+@pytest.mark.parametrize(("minimum", "offered", "well"), [("1.2", "TLSv1_2", True), ("1.3", "TLSv1_3", True),
+                                                          ("1.3", "TLSv1_2", False)])  # fmt: skip
+def test_no_older_tls_is_spoken_than_is_allowed(tmp_path: Path, minimum: MinimumTls, offered: str, well: bool) -> None:
+    made = make_ca(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.certificate, made.key)
+    context.maximum_version = ssl.TLSVersion[offered]
+    with ScriptedImap(context=context) as server:
+        options = MailboxOptions(host="localhost", port=server.port, username="j", password=Secret("pw"))
+        settings = ImapSettings(ca_file=str(made.ca), minimum_tls=minimum)
+        if well:
+            open_imap(options, settings, FileSpool()).__exit__(None, None, None)
+            return
+        with pytest.raises(SourceUnavailable, match="no TLS with") as refused:
+            open_imap(options, settings, FileSpool())
+        assert refused.value.remedy == "TLS 1.3 may be too new for it (options.minimumTls)"
