@@ -6,10 +6,11 @@ Our own adapters come through the same groups as anybody's.
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -37,6 +38,15 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 
+@functools.cache
+def _everything() -> EntryPoints:
+    """All that is installed: read once, for it means reading a file of each distribution; what comes later is not seen.
+
+    A running process would not find a new version of what it has loaded either.
+    """
+    return entry_points()
+
+
 @attrs.frozen(kw_only=True)
 class Plugin:
     """An installed adapter: what it is called and which distribution brought it."""
@@ -54,7 +64,7 @@ class Installed(ABC, Generic[T]):
 
     def __init__(self, group: str, entries: Iterable[EntryPoint] | None, given: Mapping[str, T]) -> None:
         self._noun = _NOUN.get(group, "plug-in")
-        found = entry_points(group=group) if entries is None else entries
+        found = _everything().select(group=group) if entries is None else entries
         self._entries = {entry.name: entry for entry in found}
         self._loaded: dict[str, T] = dict(given)
 
