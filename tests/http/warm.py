@@ -7,11 +7,11 @@ folder, streams, threads and exit code, and it ends as the interpreter ends.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -92,16 +92,16 @@ def _everything(line: socket.socket) -> str:
 
 def wait_for_a_call(listener: socket.socket) -> None:
     """Returns in a new process for each call, which is then as if it had been started for it; else ends with stdin."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for a call
+    waiting = set[int]()
     while listener in select.select([sys.stdin, listener], [], [])[0]:
         line, _ = listener.accept()
-        if os.fork() == 0:
+        if not (child := os.fork()):
             break
         line.close()
+        waiting = {one for one in {*waiting, child} if not os.waitpid(one, os.WNOHANG)[0]}
     else:
         sys.exit()
     listener.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with line:
         _, streams, _, _ = socket.recv_fds(line, len(GREETING), 2)
         call = json.loads(_everything(line))
@@ -123,6 +123,8 @@ def wait_for_a_call(listener: socket.socket) -> None:
 if __name__ == "__main__":
     for name in LOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # so that a forked process need not copy all of it only to look through it
     with socket.socket(fileno=int(sys.argv[1])) as calls:
         wait_for_a_call(calls)
     sys.exit(cli.main())
