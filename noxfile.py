@@ -127,7 +127,9 @@ STAMP = ROOT / ".nox" / "tests" / "made-from"
 def install_everything(session: nox.Session) -> None:
     """maildaemon with all extras, and what its tests and their types need."""
     install(session, "--editable", ".[all]", groups=("types",))
-    Path(session.virtualenv.location, STAMP.name).write_text(what_is_wanted())
+    stamp = Path(session.virtualenv.location, STAMP.name)
+    if not stamp.exists():  # into an environment that is used again perhaps nothing was installed
+        stamp.write_text(what_is_wanted())
 
 
 def what_is_wanted() -> str:

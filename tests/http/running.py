@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from tests.http.warm import Warm
+from tests.servers.warm import Warm
 
 TRACE = "Traceback"
 
@@ -37,11 +37,15 @@ class Called:
 def call(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, code: int | None = 0) -> Called:
     """Calls ``maildaemon`` in a folder; the exit code must be ``code`` (None: any).  A trace is never right."""
     whole = {**os.environ, "COLUMNS": "200", **(env or {})}
-    cold = os.environ.get("MAILDAEMON_HEAVY") == "1" or any(name.startswith("PYTHON") for name in env or {})
-    done = (started if cold else warm().call)(*arguments, cwd=cwd, env=whole)
+    done = (started if is_cold(env or {}) else warm().call)(*arguments, cwd=cwd, env=whole)
     assert TRACE not in done.stdout + done.stderr, done.stderr
     assert code is None or done.returncode == code, (done.returncode, done.stdout, done.stderr)
     return Called(done.returncode, done.stdout, done.stderr)
+
+
+def is_cold(env: Mapping[str, str]) -> bool:
+    """Whether it must be started, and not forked: when there is time, or if an interpreter would heed what is said."""
+    return os.environ.get("MAILDAEMON_HEAVY") == "1" or any(name.startswith("PYTHON") for name in env)
 
 
 def started(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -58,7 +62,31 @@ def started(*arguments: str, cwd: Path, env: Mapping[str, str]) -> subprocess.Co
     )
 
 
+LOADED = (
+    "cattrs",
+    "imapclient",
+    "rich.progress",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "maildaemon_adapters.files",
+    "maildaemon_adapters.imap",
+    "maildaemon_adapters.sql",
+    "maildaemon_http.commands",
+    "maildaemon_http.compose",
+    "maildaemon_http.log",
+    "maildaemon_http.looking",
+    "maildaemon_http.running",
+)
+"""What nearly every call loads."""
+
+
 @cache
 def warm() -> Warm:
-    """The one of this process, since the first call."""
-    return Warm()
+    """The command, since the first call of this process."""
+    return Warm("maildaemon_http.cli", LOADED)
+
+
+@cache
+def warm_service() -> Warm:
+    """The same command, when it is to serve."""
+    return Warm("maildaemon_http.cli", (*LOADED, "maildaemon_http.serving", "maildaemon_http.api.app"))
