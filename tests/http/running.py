@@ -76,17 +76,12 @@ LOADED = (
     "maildaemon_http.log",
     "maildaemon_http.looking",
     "maildaemon_http.running",
+    "maildaemon_http.serving",
 )
-"""What nearly every call loads."""
+"""What most calls load, of a command or of the service."""
 
 
 @cache
 def warm() -> Warm:
     """The command, since the first call of this process."""
-    return Warm("maildaemon_http.cli", LOADED)
-
-
-@cache
-def warm_service() -> Warm:
-    """The same command, when it is to serve."""
-    return Warm("maildaemon_http.cli", (*LOADED, "maildaemon_http.serving", "maildaemon_http.api.app"))
+    return Warm("maildaemon_http.cli", LOADED, flags=("-W", "error"))

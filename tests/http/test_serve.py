@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import serialization
 from maildaemon_adapters.sealing import new_master_key
 from maildaemon_adapters.sql import SqlStore
 from maildaemon_core.access import ALL_SCOPES, CHANCE_BYTES, make_key, prefix_of
-from tests.http.running import TRACE, Called, call, is_cold, warm_service
+from tests.http.running import TRACE, Called, call, is_cold, warm
 from tests.servers.certificates import Certificates, make_ca
 from tests.servers.process import Process
 from tests.servers.scripted_imap import Conversation, ScriptedImap, behave
@@ -79,7 +79,7 @@ class Service:
             return
         with self._log.open("ab") as log:
             streams = {"out": log.fileno(), "err": log.fileno()}
-            self.process = Child(warm_service().begin("serve", *arguments, cwd=folder, env=environment, **streams))
+            self.process = Child(warm().begin("serve", *arguments, cwd=folder, env=environment, **streams))
 
     @property
     def said(self) -> str:

@@ -27,10 +27,10 @@ ROOT = Path(__file__).parents[2]
 class Warm:
     """``python -m PROGRAM`` that has loaded itself and ``more`` already.  It ends with the process that made it.
 
-    ``PROGRAM`` has a function ``main`` that takes nothing, and gives the exit code.
+    ``PROGRAM`` has a function ``main`` that takes nothing, and gives the exit code.  ``flags`` are for the interpreter.
     """
 
-    def __init__(self, program: str, more: Sequence[str] = ()) -> None:
+    def __init__(self, program: str, more: Sequence[str] = (), *, flags: Sequence[str] = ()) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
         self._address = str(Path(self._folder.name, "calls"))
         with socket.socket(socket.AF_UNIX) as listener:
@@ -38,7 +38,7 @@ class Warm:
             listener.listen()
             # Its stdin ends with this process, however that ends; then nobody calls any more.
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", __name__, str(listener.fileno()), program, *more],
+                [sys.executable, *flags, "-m", __name__, str(listener.fileno()), program, *more],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 pass_fds=[listener.fileno()],
@@ -103,14 +103,14 @@ class Begun:
 def wait_for_a_call(listener: socket.socket, name: str) -> None:
     """Returns in a new process for each call, which is then as if it had been started for it; else ends with stdin."""
     waiting = set[int]()
-    while listener in select.select([sys.stdin, listener], [], [])[0]:
+    while True:
+        if listener not in select.select([sys.stdin, listener], [], [])[0]:
+            sys.exit()
         line, _ = listener.accept()
         if not (child := os.fork()):
             break
         line.close()
         waiting = {one for one in {*waiting, child} if not os.waitpid(one, os.WNOHANG)[0]}
-    else:
-        sys.exit()
     listener.close()
     with line, line.makefile("r") as words:
         _, streams, _, _ = socket.recv_fds(line, len(GREETING), 2)
@@ -136,7 +136,7 @@ def _stand_by(line: socket.socket, child: int) -> None:
     try:
         line.sendall(f"{child}\n".encode())
         end = os.pidfd_open(child)
-        if end not in select.select([end, line], [], [])[0]:
+        if end not in select.select([end, line.fileno()], [], [])[0]:
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         line.sendall(f"{code}\n".encode())
