@@ -39,12 +39,12 @@ T = TypeVar("T")
 
 
 @functools.cache
-def _everything() -> EntryPoints:
-    """All that is installed: read once, for it means reading a file of each distribution; what comes later is not seen.
+def _installed(group: str) -> EntryPoints:
+    """What is installed of one group: read once, for it means reading a file of every distribution that there is.
 
-    A running process would not find a new version of what it has loaded either.
+    What is installed later is found by the next process; this one would go on with what it has loaded anyway.
     """
-    return entry_points()
+    return entry_points(group=group)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +64,7 @@ class Installed(ABC, Generic[T]):
 
     def __init__(self, group: str, entries: Iterable[EntryPoint] | None, given: Mapping[str, T]) -> None:
         self._noun = _NOUN.get(group, "plug-in")
-        found = _everything().select(group=group) if entries is None else entries
+        found = _installed(group) if entries is None else entries
         self._entries = {entry.name: entry for entry in found}
         self._loaded: dict[str, T] = dict(given)
 
