@@ -42,8 +42,9 @@ from maildaemon_core.testing.destination_conformance import (
 )
 from tests.contracts.disks import Disk, Shelf
 from tests.contracts.dying import DiesInside
-from tests.contracts.remote import checked, closing, small_disk, told, trouble_with
+from tests.contracts.remote import checked, closing, told, trouble_with
 from tests.contracts.tree_laws import Outside, TreeLaws, made, written
+from tests.servers.mounting import mounted
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.proxy import NO_FAULT, ChaosProxy
 from tests.servers.proxy import Fault as Wrong
@@ -296,7 +297,7 @@ def test_a_server_that_falls_silent_is_given_up(samba: Samba, folder: Path) -> N
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_and_goes_on_by_itself(samba: Samba, folder: Path) -> None:
-    with small_disk(folder), closing(opened(options_of(samba, folder))) as destination:
+    with mounted(folder, lazy=True), closing(opened(options_of(samba, folder))) as destination:
         trouble = trouble_with(destination, bytes(3_000_000))
         assert (trouble.error, trouble.transient) == ("DestinationFull", True)
         assert "no room left" in trouble.message
