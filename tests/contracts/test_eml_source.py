@@ -291,6 +291,13 @@ def test_a_folder_of_an_ftp_server_is_read_where_plain_text_is_asked_for(tmp_pat
             there = known(source)
             answers = [each for each in source.fetch([mail.ref for mail in there]) if isinstance(each, Fetched)]
             assert {b"".join(each.content.chunks()) for each in answers} == {a_mail(0), a_mail(1), a_mail(2)}
+            listings = [line for line in server.lines if line.startswith(("MLSD", "LIST"))]
+            assert len(listings) < 5, "the folder is not listed for each of its mails"
+            (tmp_path / "1.eml").unlink()
+            (gone,) = (mail.ref for mail in there if mail.ref.uid.startswith("1.eml"))
+            assert not isinstance(next(iter(source.fetch([gone]))), Fetched)
+            assert len(known(source)) == 2
+            assert list(source.fetch([gone])) == [Vanished(ref=gone)]
             assert server.password not in source.server()
         wrong = attrs.evolve(options, password=Secret("another"))
         with pytest.raises(SourceUnavailable) as error:

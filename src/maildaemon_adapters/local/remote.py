@@ -36,7 +36,7 @@ class RemoteFile:
 
 
 class Remote:
-    """What lies below ``root`` of a file system.  Nothing of it is kept in mind, and nothing ever changed."""
+    """What lies below ``root`` of a file system, in which nothing is ever changed."""
 
     def __init__(self, fs: Any, root: str, where: str) -> None:
         self._fs = fs
@@ -56,6 +56,8 @@ class Remote:
     def _listed(self, steps: Steps) -> Iterator[tuple[str, Mapping[str, Any]]]:
         path = self._path(steps)
         with _translated():
+            # What was listed before is kept until now, for some cannot say what a file is without listing its folder.
+            self._fs.invalidate_cache()
             found = self._fs.ls(path, detail=True)
         for info in found:
             name = str(info["name"]).rstrip("/")
@@ -179,7 +181,7 @@ def _server(url: str, protocol: str, options: MailboxOptions, **more: Any) -> tu
 
 def _ftp(url: str, options: MailboxOptions) -> tuple[Any, str]:
     """In plain text, which the options have to say: fsspec's FTP with TLS looks at no certificate."""
-    return _server(url, "ftp", options, timeout=_SECONDS, use_listings_cache=False)
+    return _server(url, "ftp", options, timeout=_SECONDS)
 
 
 _MAKERS: Final[Mapping[str, Callable[[str, MailboxOptions], tuple[Any, str]]]] = {
