@@ -148,6 +148,14 @@ def test_a_request_for_the_message_may_be_quite_empty(tokens: TokenServer, ready
         assert logins(server)[:2] == ["AUTHENTICATE XOAUTH2", xoauth2(latest(tokens))]
 
 
+def test_a_token_that_would_make_the_command_too_long_waits_to_be_asked_for(tokens: TokenServer) -> None:
+    tokens.instead("/token", Said(200, {"access_token": "t" * 6000, "token_type": "Bearer", "expires_in": 3600}))
+    with ScriptedImap(capabilities="IMAP4rev1 SASL-IR AUTH=XOAUTH2") as server:
+        server.instead("AUTHENTICATE", asking)
+        opened(server, tokens).__exit__(None, None, None)
+        assert logins(server)[:2] == ["AUTHENTICATE XOAUTH2", xoauth2("t" * 6000)]
+
+
 def test_oauthbearer_is_spoken_where_there_is_nothing_else(tokens: TokenServer) -> None:
     with ScriptedImap(capabilities="IMAP4rev1 SASL-IR AUTH=OAUTHBEARER") as server:
         server.instead("AUTHENTICATE", OK)

@@ -629,6 +629,14 @@ def test_where_a_secret_cannot_be_sent_is_said_beforehand(settings: OAuthSetting
     assert [each.path for each in oauth_problems(app(), settings)] == paths
 
 
+def test_an_app_logs_in_to_one_tenant_which_is_written_once() -> None:
+    assert [each.path for each in oauth_problems(app(tenant_id="Common"), OAuthSettings())] == ["$.tenantId"]
+    twice = OAuthSettings(oauth_authority=f"https://login.microsoftonline.com/{TENANT}/")
+    assert [each.path for each in oauth_problems(app(), twice)] == ["$.options.oauthAuthority"]
+    nobody = MailboxOptions(mailbox="jane@firm.example", password=Secret("pw"), tenant_id="")
+    assert oauth_problems(nobody, twice) == []
+
+
 def test_a_certificate_cannot_be_shown_to_a_plain_token_endpoint() -> None:
     settings = OAuthSettings(oauth_token_url="https://id.example/token")
     (problem,) = oauth_problems(by_certificate("x"), settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from maildaemon_adapters.imap.settings import ImapSettings
 from maildaemon_adapters.imap.translate import is_temporary
 from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsable
@@ -10,7 +12,10 @@ from maildaemon_adapters.oauth.sasl import choose, without_tokens
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions
 
-_NOT_CONNECTED = "authenticated but not connected"
+LONGEST_AT_ONCE: Final = 5000
+"""Bytes of a message that goes along with its command: in Base64 the line stays below 8192 (RFC 9051 §4)."""
+
+_NOT_CONNECTED: Final = "authenticated but not connected"
 """What Exchange Online says while it cannot open the mailbox of a login that it takes; mostly that passes."""
 
 
@@ -36,8 +41,9 @@ def with_token(connection: Connection, options: MailboxOptions, settings: ImapSe
             )
         token = token_for(options, settings, ca_file=settings.ca_file)
         bearer = Bearer(mechanism, user, token, host=where, port=port)
+        at_once = len(bearer.first) <= LONGEST_AT_ONCE
         try:
-            connection.authenticate(mechanism, bearer.opening, bearer.answer)
+            connection.authenticate(mechanism, bearer.opening if at_once else None, bearer.answer)
         except Refused as error:
             failure = _refused(str(error), bearer, where, user, options.client_id or "")
             if isinstance(failure, LoginRefused):

@@ -128,15 +128,15 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         self._cached_capabilities = None
 
     def authenticate(
-        self, mechanism: str, opening: Callable[[], bytes], answer: Callable[[bytes], bytes | None]
+        self, mechanism: str, opening: Callable[[], bytes] | None, answer: Callable[[bytes], bytes | None]
     ) -> None:
         """AUTHENTICATE (RFC 9051 §6.2.2) as a dialogue; ``answer`` None breaks it off.  Raises ``Refused``.
 
-        The opening goes along with the command where that is allowed (SASL-IR, RFC 4959), else ``answer`` gives it to
-        the first, empty challenge.
+        The opening, if there is one, goes along with the command where that is allowed (SASL-IR, RFC 4959), else
+        ``answer`` gives it to the first, empty challenge.
         """
         first = None
-        if "SASL-IR" in self.abilities():
+        if opening is not None and "SASL-IR" in self.abilities():
             first = base64.b64encode(opening()) or b"="
         with self._command():
             self._imap.literal = _Dialogue(answer).process

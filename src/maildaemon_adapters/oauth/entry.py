@@ -56,7 +56,15 @@ def oauth_problems(options: MailboxOptions, settings: OAuthSettings) -> Sequence
         if _given(options.client_certificate) is not None:
             message = "only a clientSecret is shown to options.oauthTokenUrl; certificates are for oauthAuthority"
             found.append(Problem(path="$.clientCertificate", message=message))
-    elif not is_installed():
+        return found
+    tenant = (options.tenant_id or "").lower()
+    if tenant in {"common", "organizations", "consumers"}:
+        message = f"{tenant} is no tenant of its own; an app logs in to one: write its directory (tenant) id"
+        found.append(Problem(path="$.tenantId", message=message))
+    elif tenant and settings.authority.lower().endswith(f"/{tenant}"):
+        message = "must not end with the tenant: tenantId names that"
+        found.append(Problem(path="$.options.oauthAuthority", message=message))
+    if not is_installed():
         found.append(
             Problem(path="$.clientId", message=f"a login with clientId needs msal, which is not installed: {INSTALL}")
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import math
 import secrets
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import attrs
 from maildaemon_adapters.oauth.asking import Asker
 from maildaemon_adapters.oauth.credentials import certificate
 from maildaemon_adapters.oauth.refusals import refusal
+from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import BrokenPlugin, LoginRefused, MaildaemonError, SourceUnavailable
 from maildaemon_core.options import Secret
@@ -106,9 +106,7 @@ def _from_endpoint(wanted: Registration, trust: Trust) -> Mapping[str, Any]:
 def _from_entra(wanted: Registration, trust: Trust) -> Mapping[str, Any]:
     if not is_installed():
         raise BrokenPlugin("a login with clientId needs msal, which is not installed", remedy=INSTALL)
-    logger = logging.getLogger("msal")
-    if logger.level < logging.WARNING:
-        logger.setLevel(logging.WARNING)
+    only_warnings("msal")
     import msal
 
     shown = certificate(wanted.certificate.value) if wanted.certificate is not None else None
