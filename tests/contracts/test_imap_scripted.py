@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from maildaemon_adapters.imap import ImapSettings, ImapSource, open_imap
-from maildaemon_core.errors import FolderRefused, LoginRefused, MaildaemonError, SourceUnavailable, SpoolFull, Trouble
+from maildaemon_core.errors import (
+    FolderMissing,
+    FolderRefused,
+    LoginRefused,
+    MaildaemonError,
+    SourceUnavailable,
+    SpoolFull,
+    Trouble,
+)
 from maildaemon_core.message import Envelope, FolderRef, Identity
 from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, Tls
 from maildaemon_core.ports import Fetched, Known, Level, Settled, Unfetched, Vanished
@@ -543,3 +551,45 @@ def test_a_folder_that_the_server_does_not_open_is_its_own_trouble(server: Scrip
         found = {finding.subject: finding for finding in source.check([INBOX], Aftercare(Action.KEEP))}
     assert found["folder INBOX"].level is Level.FAULT
     assert found["folder INBOX"].remedy
+
+
+# ---- names of folders ----
+
+
+def test_a_name_that_nobody_can_read_costs_no_other_folder(server: ScriptedImap) -> None:
+    names = b'* LIST () "/" a&b\r\n* LIST () "/" "B\xc3\xbcro"\r\n* LIST nonsense\r\n* LIST () "/" {6}\r\nR&-D"s\r\n'
+    server.instead("LIST", names, b'* LIST (\\sent) NIL "say \\"hi\\" \\\\o/"\r\n* LIST () "." 01\r\n', OK)
+    with opened(server) as source:
+        found = {info.name: info for info in source.folders()}
+    assert [name for name, info in found.items() if info.selectable] == ['R&D"s', 'say "hi" \\o/', "01"]
+    assert found[FolderRef('say "hi" \\o/')].special_use == {"\\Sent"}
+    assert {"a&b", "Büro"} < set(found)
+
+
+def test_half_a_character_is_no_name_of_a_folder(server: ScriptedImap) -> None:
+    with opened(server) as source:
+        with pytest.raises(FolderMissing):
+            source.list_since(FolderRef("half \ud83d"), None, limit=1)
+        assert len(listed(source)) == 3
+    assert server.connections == 1
+
+
+def test_a_name_written_for_another_server_is_told_as_this_one_writes_it(server: ScriptedImap) -> None:
+    server.capabilities += " NAMESPACE"
+    server.instead("NAMESPACE", b'* NAMESPACE (("INBOX." ".")) NIL NIL\r\n', OK, always=True)
+    server.instead('LIST "" "INBOX"', b'* LIST (\\HasChildren) "." INBOX\r\n', OK, always=True)
+    server.instead("LIST", OK, always=True)
+    server.instead("EXAMINE .*Archive", b"{tag} NO Mailbox does not exist\r\n", always=True)
+    server.instead("UID MOVE|CREATE", b"{tag} NO Invalid mailbox name\r\n", always=True)
+    care = Aftercare(Action.MOVE, "Archive/2026")
+    with opened(server) as source:
+        with pytest.raises(FolderMissing) as raised:
+            source.list_since(FolderRef("Archive/2026"), None, limit=1)
+        assert "INBOX.Archive.2026" in raised.value.remedy
+        (finding,) = (each for each in source.check([INBOX], care) if each.subject == "target Archive/2026")
+        assert (finding.level, finding.remedy) == (Level.WARNING, "write INBOX.Archive.2026")
+        answers = source.settle(known(source), care).values()
+        assert {getattr(each, "remedy", "") for each in answers} == {
+            "this server writes names otherwise: write INBOX.Archive.2026"
+        }
+        assert sorted(server.mails) == [1, 2, 3]

@@ -127,9 +127,7 @@ class Cyrus:
                 )
             )
             services.write_text(
-                _SERVICES.format(
-                    root=self.root, programs=programs, configuration=configuration, imap=self.imap, imaps=self.imaps
-                )
+                _SERVICES.format(programs=programs, configuration=configuration, imap=self.imap, imaps=self.imaps)
             )
             for path in (self.root, *self.root.rglob("*")):
                 self._give(path)

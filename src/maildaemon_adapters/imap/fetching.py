@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from maildaemon_adapters.imap.session import Renumbered, Session
+from maildaemon_adapters.imap.stand_ins import stand_in_for
 from maildaemon_adapters.imap.translate import for_people
 from maildaemon_adapters.imap.wire import Broken, Refused, Unparsable
 from maildaemon_core.errors import SourceUnavailable, Trouble
@@ -48,10 +49,10 @@ class _Fetching:
     def answers(self, wanted: Mapping[int, MessageRef], at_once: int) -> Iterator[Fetched | Vanished | Unfetched]:
         missing = []
         for uid, got in self._bodies(sorted(wanted), at_once):
-            if got is None:
+            if got is None or _is_notice_of_removal(got):
                 missing.append(uid)
             else:
-                yield _answer(wanted[uid], got)
+                yield self._answer(wanted[uid], got)
         there = self._looked_for(missing)
         for uid in missing:
             if isinstance(there, Trouble):
@@ -61,7 +62,15 @@ class _Fetching:
             else:
                 for _, got in self._bodies([uid], 1):
                     nothing = _unread(self._folder, uid, "the server gives nothing for it")
-                    yield _answer(wanted[uid], nothing if got is None else got)
+                    yield self._answer(wanted[uid], nothing if got is None else got)
+
+    def _answer(self, ref: MessageRef, got: Content | Trouble) -> Fetched | Unfetched:
+        if isinstance(got, Trouble):
+            return Unfetched(ref=ref, trouble=got)
+        if (notice := stand_in_for(got)) is None:
+            return Fetched(ref=ref, content=got)
+        got.close()
+        return Unfetched(ref=ref, trouble=_unread(self._folder, int(ref.uid), notice.words))
 
     def _bodies(self, uids: Sequence[int], at_once: int) -> Iterator[tuple[int, Content | Trouble | None]]:
         """Each mail, or the trouble with it, or None where the server gave nothing for it.
@@ -116,8 +125,12 @@ class _Fetching:
                 return _unread(self._folder, missing[0], for_people(str(error)))
 
 
-def _answer(ref: MessageRef, got: Content | Trouble) -> Fetched | Unfetched:
-    return Unfetched(ref=ref, trouble=got) if isinstance(got, Trouble) else Fetched(ref=ref, content=got)
+def _is_notice_of_removal(got: Content | Trouble) -> bool:
+    """Whether it may have gone; if so it is closed, for whatever is there is fetched again."""
+    if isinstance(got, Trouble) or (notice := stand_in_for(got)) is None or not notice.gone:
+        return False
+    got.close()
+    return True
 
 
 def _renumbered(folder: FolderRef) -> Trouble:

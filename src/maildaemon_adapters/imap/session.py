@@ -85,6 +85,16 @@ class Session:
         self.open(folder)
         return self.at(folder, uidvalidity).those_there(uids)
 
+    def spelling(self, folder: FolderRef) -> FolderRef:
+        """How this server would write a name that was written for another one: its separator, its prefix."""
+        connection = self.connection
+        separator = next((each.separator for each in connection.listed("INBOX")), "")
+        name = folder if separator in {"", "/"} else folder.replace("/", separator)
+        prefixes = connection.prefixes() if "NAMESPACE" in self.abilities else []
+        if prefixes and name.upper() != "INBOX" and not any(name.startswith(prefix) for prefix in prefixes):
+            name = f"{prefixes[0]}{name}"
+        return FolderRef(name)
+
     def _missing(self, folder: FolderRef, refused: str) -> None:
         """Raises what a refused folder means, unless it just may not be written."""
         code, words = response(refused)
@@ -94,11 +104,11 @@ class Session:
                 remedy="it will be tried again",
             )
         found = self._connection.listed(folder)
-        attributes = {attribute.lower() for each, _, _ in found for attribute in each}
+        attributes = {attribute.lower() for each in found for attribute in each.attributes}
         if code == "NONEXISTENT" or not found or "\\nonexistent" in attributes:
-            raise FolderMissing(
-                f"there is no folder {folder!r} at {self.where}", remedy="create it, or correct folders"
-            )
+            spelled = self.spelling(folder)
+            meant = f"write {spelled}, if it is that one" if spelled != folder else "correct folders"
+            raise FolderMissing(f"there is no folder {folder!r} at {self.where}", remedy=f"create it, or {meant}")
         if "\\noselect" in attributes:
             raise FolderMissing(f"{folder!r} at {self.where} only holds other folders", remedy="correct folders")
         if code == "NOPERM":

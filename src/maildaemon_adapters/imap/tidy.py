@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from maildaemon_adapters.imap.session import Session
+from maildaemon_adapters.imap.stand_ins import StandIn, stand_in
 from maildaemon_adapters.imap.translate import (
     HEADER_FIELDS,
     for_people,
@@ -69,6 +72,8 @@ def _look(session: Session, numbered: Mapping[int, Known]) -> Mapping[int, Outco
         answer = answers.get(uid, {})
         if uid in missing:
             found[uid] = _unknown(mail.ref) if uid in there else Settled(gone=True)
+        elif notice := stand_in(read_headers(header_block(answer) or b"")):
+            found[uid] = _made_up(mail.ref, notice)
         elif _is_same(mail, answer):
             found[uid] = answer
         else:
@@ -96,6 +101,12 @@ def _act(
                 return _delete(session, folder, set(ours))
     except (Refused, Unparsable) as error:
         trouble = _refused(folder, error, {Action.SEEN: "mark", Action.MOVE: "move"}.get(care.action, "delete"))
+        if (
+            care.folder
+            and isinstance(error, Refused)
+            and (spelled := session.spelling(FolderRef(care.folder))) != care.folder
+        ):
+            trouble = attrs.evolve(trouble, remedy=f"this server writes names otherwise: write {spelled}")
         return dict.fromkeys(ours, trouble)
 
 
@@ -198,6 +209,15 @@ def _unknown(ref: MessageRef) -> Trouble:
         error="MailNotRead",
         message=f"the server does not say what is under UID {ref.uid} in {ref.folder!r}; it was left alone",
         remedy="it will be tried again",
+    )
+
+
+def _made_up(ref: MessageRef, notice: StandIn) -> Trouble:
+    return Trouble(
+        error="MailNotRead",
+        message=f"of the mail with UID {ref.uid} in {ref.folder!r} {notice.words}; it was left alone",
+        remedy="look at it with another mail program, on Exchange with Outlook",
+        transient=notice.gone,
     )
 
 

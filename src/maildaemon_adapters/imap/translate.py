@@ -122,7 +122,7 @@ def envelope(ref: MessageRef, answer: Mapping[bytes, Any], *, otherwise: datetim
         ref=ref,
         headers=Headers() if block is None else read_headers(block),
         received=_utc(answer.get(b"INTERNALDATE")) or otherwise,
-        size=size if isinstance(size, int) else None,
+        size=size if isinstance(size, int) and size >= 0 else None,
         strong_id=strong_id(answer),
     )
 

@@ -20,7 +20,8 @@ from imapclient import IMAPClient
 from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_fetch_response
 
-from maildaemon_adapters.imap.answers import plain_answers
+from maildaemon_adapters.imap.answers import each_answer, joined, plain_answers
+from maildaemon_adapters.imap.names import Listed, read_listed
 from maildaemon_adapters.imap.translate import HIGHEST_UID, response, uid_sets
 from maildaemon_adapters.imap.transport import Literal, Patience, Receive, Transport
 from maildaemon_core.message import BytesContent, Content
@@ -137,17 +138,19 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
 
     # ---- folders ----
 
-    def listed(self, name: str | None = None) -> Sequence[tuple[frozenset[str], str, str]]:
-        """Attributes, separator and name of each folder, or of that one."""
+    def listed(self, name: str | None = None) -> Sequence[Listed]:
+        """Each folder, or that one."""
+        pattern = "*" if name is None or set(name) & {"*", "%"} else name
+        try:
+            quoted = self._normalise_folder(pattern)
+        except Refused:
+            return []
         with self._command():
-            if name is not None and not set(name) & {"*", "%"}:
-                found = self.list_folders("", name)
-            else:
-                found = self.list_folders()
+            data = self._checked(self._imap.list('""', quoted))
         return [
-            (frozenset(_text(each) for each in attributes), _text(separator or b""), shown)
-            for attributes, separator, shown in found
-            if isinstance(shown, str) and (name is None or shown == name or name.upper() == shown.upper() == "INBOX")
+            each
+            for each in read_listed(data)
+            if name is None or each.name == name or name.upper() == each.name.upper() == "INBOX"
         ]
 
     def open_folder(self, name: str, *, writable: bool = False) -> Opened:
@@ -171,6 +174,14 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         with self._command():
             data = self._checked(self._imap.myrights(self._normalise_folder(name)))
         return _text(data[-1] or b"").rpartition(" ")[2]
+
+    def _normalise_folder(self, folder_name: str) -> bytes:
+        """The name as a quoted string.  Raises ``Refused`` for half a character: no folder can be called so."""
+        try:
+            quoted: bytes = super()._normalise_folder(folder_name)
+        except UnicodeEncodeError:
+            raise Refused("[NONEXISTENT] no folder can have such a name") from None
+        return quoted
 
     def prefixes(self) -> Sequence[str]:
         """What the names of our own folders begin with (RFC 2342)."""
@@ -260,7 +271,11 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         if glance is not None:
             return glance
         try:
-            return parse_fetch_response(data, normalise_times=False)  # type: ignore[no-any-return]
+            return joined(
+                answer
+                for one in each_answer(data)
+                for answer in parse_fetch_response(one, normalise_times=False, uid_is_key=False).values()
+            )
         except (ProtocolError, *PARSERS_FAIL_WITH) as error:
             raise Unparsable(f"an answer to FETCH that is not IMAP: {type(error).__name__}") from None
 
