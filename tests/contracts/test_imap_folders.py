@@ -91,3 +91,26 @@ def test_where_folders_lie_below_the_inbox_they_are_found_and_moved_to_by_their_
         (answer,) = source.settle([mail], Aftercare(Action.MOVE, "INBOX.Done")).values()
         assert isinstance(answer, Settled)
         assert choose_folders(attrs.evolve(watched("INBOX.D*")), source.folders()).folders == ("INBOX.Done",)
+
+
+@pytest.mark.parametrize("moves", [True, False], ids=["by MOVE", "by COPY"])
+def test_where_a_moved_mail_went_is_told(dovecot: Dovecot, cyrus: Cyrus, mail_user: str, moves: bool) -> None:
+    user = mail_user.partition("@")[0]
+    cyrus.add_user(user)
+    with cyrus.client(user) as client:
+        for number in (1, 2, 3):
+            client.append("INBOX", a_mail(number))
+            dovecot.deliver(user, a_mail(number))
+    for source in (opened(dovecot, user), opened_cyrus(cyrus, user)):
+        with source:
+            inbox = FolderRef("INBOX")
+            if not moves:
+                source._session.abilities -= {"MOVE"}
+            envelopes = source.list_since(inbox, None, limit=9).envelopes[:2]
+            mails = [Known(ref=each.ref, identity=each.identity) for each in envelopes]
+            answers = source.settle(mails, Aftercare(Action.MOVE, "Done & gone"))
+            there = source.list_since(FolderRef("Done & gone"), None, limit=9).envelopes
+            found = [answers[each.ref] for each in envelopes]
+            assert found == [Settled(), Settled()]
+            assert [each.moved_to for each in found if isinstance(each, Settled)] == [each.ref for each in there]
+            assert [each.headers.subject for each in there] == ["number 1", "number 2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -593,3 +594,64 @@ def test_a_name_written_for_another_server_is_told_as_this_one_writes_it(server:
             "this server writes names otherwise: write INBOX.Archive.2026"
         }
         assert sorted(server.mails) == [1, 2, 3]
+
+
+# ---- servers that want to be left alone ----
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (b"NO Request is throttled. Suggested Backoff Time: 299974 milliseconds", 299.974),
+        (b"BAD Request is throttled. Suggested Backoff Time: 30 seconds", 30.0),
+        (b"NO [THROTTLED] Account exceeded command or bandwidth limits.", None),
+        (b"NO [OVERQUOTA] Account exceeded command or bandwidth limits.", None),
+        (b"NO [LIMIT] no more today", None),
+    ],
+)
+@pytest.mark.parametrize("at", ["LOGIN", "EXAMINE", "UID SEARCH", r"UID FETCH .*BODY\.PEEK\[\]"])
+def test_a_server_that_wants_to_be_left_alone_is_asked_nothing_more(
+    server: ScriptedImap, at: str, said: bytes, seconds: float | None
+) -> None:
+    server.instead(at, b"{tag} " + said + b"\r\n", always=True)
+    with pytest.raises(SourceUnavailable) as raised, opened(server) as source:
+        list(source.fetch([each.ref for each in listed(source)]))
+    assert raised.value.retry_after == seconds
+    assert raised.value.remedy
+    assert server.lines[-1] == "LOGOUT"
+    assert len([line for line in server.lines if re.match(at, line)]) == 1, "it was not asked again"
+
+
+def test_a_server_that_says_so_and_hangs_up_is_given_its_time_too(server: ScriptedImap) -> None:
+    server.instead("EXAMINE", b"* BYE Request is throttled. Suggested Backoff Time: 5000 milliseconds\r\n", cut)
+    with opened(server) as source, pytest.raises(SourceUnavailable) as raised:
+        listed(source)
+    assert raised.value.retry_after == 5.0
+
+
+def test_a_mailbox_that_is_being_moved_about_is_not_a_wrong_password(server: ScriptedImap) -> None:
+    server.instead("LOGIN", b"{tag} NO User is authenticated but not connected.\r\n")
+    with pytest.raises(SourceUnavailable):
+        opened(server)
+
+
+def test_a_full_mailbox_is_said_of_each_mail_and_tried_again(server: ScriptedImap) -> None:
+    server.instead("UID MOVE", b"{tag} NO [OVERQUOTA] Not enough room. Suggested Backoff Time: 7000 milliseconds\r\n")
+    with opened(server) as source:
+        answers = source.settle(known(source), Aftercare(Action.MOVE, "Done")).values()
+    for each in answers:
+        assert isinstance(each, Trouble)
+        assert (each.transient, each.retry_after, "quota" in each.remedy) == (True, 7.0, True)
+    assert sorted(server.mails) == [1, 2, 3]
+
+
+def test_a_session_that_is_not_let_in_again_knocks_once(server: ScriptedImap) -> None:
+    with opened(server) as source:
+        server.instead("EXAMINE", cut)
+        server.instead("LOGIN", b"{tag} NO [AUTHENTICATIONFAILED] the password was changed\r\n", always=True)
+        with pytest.raises(SourceUnavailable):
+            listed(source)
+        for _ in range(3):
+            with pytest.raises(LoginRefused):
+                listed(source)
+    assert len(sent(server, "LOGIN")) == 2

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from maildaemon_adapters.imap.session import Renumbered, Session
 from maildaemon_adapters.imap.stand_ins import stand_in_for
-from maildaemon_adapters.imap.translate import for_people
+from maildaemon_adapters.imap.translate import asks_to_wait, for_people, pause
 from maildaemon_adapters.imap.wire import Broken, Refused, Unparsable
 from maildaemon_core.errors import SourceUnavailable, Trouble
 from maildaemon_core.message import Content, FolderRef, MessageRef
@@ -88,6 +88,8 @@ class _Fetching:
                 self._broke(error)
                 waiting.extendleft([uid] for uid in reversed(now))
             except (Unparsable, Refused) as error:
+                if isinstance(error, Refused) and asks_to_wait(str(error)):
+                    raise self._unavailable(error) from None
                 if len(now) == 1:
                     yield now[0], _unread(self._folder, now[0], for_people(str(error)))
                     continue
@@ -102,6 +104,14 @@ class _Fetching:
                 finally:
                     for left in found.values():
                         left.close()
+
+    def _unavailable(self, error: Refused) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"fetching from {self._folder!r} at {self._session.where}: the server wants to be left alone for a while: "
+            f"{for_people(str(error))}",
+            remedy="it will be tried again",
+            retry_after=pause(str(error)),
+        )
 
     def _broke(self, error: Broken) -> None:
         if self._broken:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 
 from maildaemon_adapters.imap.login import log_in, port_of
 from maildaemon_adapters.imap.settings import ImapSettings
-from maildaemon_adapters.imap.translate import for_people, is_temporary, response
+from maildaemon_adapters.imap.translate import asks_to_wait, for_people, is_temporary, pause, response
 from maildaemon_adapters.imap.wire import Broken, Connection, Opened, Refused, Unparsable
-from maildaemon_core.errors import FolderMissing, FolderRefused, SourceUnavailable
+from maildaemon_core.errors import FolderMissing, FolderRefused, LoginRefused, SourceUnavailable
 from maildaemon_core.message import FolderRef
 from maildaemon_core.options import MailboxOptions
 
@@ -25,6 +25,7 @@ class Session:
         self._options = options
         self._settings = settings
         self._connection = log_in(options, settings)
+        self._locked_out: LoginRefused | None = None
         self._folder: tuple[FolderRef, Opened, bool] | None = None
         self.abilities = self._connection.abilities()
 
@@ -37,7 +38,13 @@ class Session:
         """One that is not known to be broken: a new one if need be.  Raises as ``log_in`` does."""
         if not self._connection.usable:
             self.drop()
-            self._connection = log_in(self._options, self._settings)
+            if self._locked_out is not None:
+                raise self._locked_out
+            try:
+                self._connection = log_in(self._options, self._settings)
+            except LoginRefused as error:
+                self._locked_out = error  # whoever knocks again and again is shut out for longer
+                raise
             self.abilities = self._connection.abilities()
         return self._connection
 
@@ -98,6 +105,8 @@ class Session:
     def _missing(self, folder: FolderRef, refused: str) -> None:
         """Raises what a refused folder means, unless it just may not be written."""
         code, words = response(refused)
+        if asks_to_wait(refused):
+            raise Refused(refused)
         if is_temporary(refused):
             raise FolderRefused(
                 f"{self.where} does not open {folder!r} at present: {for_people(refused)}",
@@ -120,16 +129,20 @@ class Session:
     @contextlib.contextmanager
     def translated(self, doing: str) -> Iterator[None]:
         """What goes wrong in here as ``SourceUnavailable``; ``doing`` says what was tried."""
+        asked = None
         try:
             yield
         except Broken as error:
+            asked = pause(str(error))
             reason = f"the connection broke: {for_people(str(error))}"
         except Unparsable as error:
             reason = for_people(str(error))
         except Renumbered:
             reason = "the folder was renumbered at this moment"
         except Refused as error:
+            asked = pause(str(error))
             reason = f"the server refuses: {for_people(str(error))}"
         else:
             return
-        raise SourceUnavailable(f"{doing} at {self.where}: {reason}", remedy="it will be tried again")
+        message = f"{doing} at {self.where}: {reason}"
+        raise SourceUnavailable(message, remedy="it will be tried again", retry_after=asked)

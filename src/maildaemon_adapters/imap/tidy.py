@@ -15,11 +15,12 @@ from maildaemon_adapters.imap.translate import (
     for_people,
     header_block,
     is_temporary,
+    pause,
     response,
     strong_id,
     strong_items,
 )
-from maildaemon_adapters.imap.wire import Connection, Opened, Refused, Unparsable
+from maildaemon_adapters.imap.wire import Connection, Copied, Opened, Refused, Unparsable
 from maildaemon_core.errors import FolderMissing, Trouble
 from maildaemon_core.headers import read_headers
 from maildaemon_core.message import FolderRef, MessageRef
@@ -149,26 +150,29 @@ def _move(session: Session, folder: FolderRef, target: FolderRef, uids: Collecti
         return dict.fromkeys(uids, Settled())
     connection = session.connection
     if "MOVE" in session.abilities:
-        _into(connection, target, lambda: connection.move_to(uids, target))
+        put = _into(connection, target, lambda: connection.move_to(uids, target))
     elif "UIDPLUS" in session.abilities:
-        _into(connection, target, lambda: connection.copy_to(uids, target))
+        put = _into(connection, target, lambda: connection.copy_to(uids, target))
         _remove(connection, uids)
     else:
         return dict.fromkeys(uids, _lacking(session, folder, "MOVE nor UIDPLUS", "moved"))
-    return _gone(connection, folder, uids)
+    there = {uid: MessageRef(target, uidvalidity, str(new)) for uid, (uidvalidity, new) in put.items()}
+    return {
+        uid: attrs.evolve(outcome, moved_to=there.get(uid)) if isinstance(outcome, Settled) else outcome
+        for uid, outcome in _gone(connection, folder, uids).items()
+    }
 
 
-def _into(connection: Connection, target: FolderRef, put: Callable[[], None]) -> None:
+def _into(connection: Connection, target: FolderRef, put: Callable[[], Copied]) -> Copied:
     """``put``, once more with the target made if that was missing."""
     try:
-        put()
+        return put()
     except Refused as error:
-        if response(str(error))[0] != "TRYCREATE" and connection.listed(target):
+        code, _ = response(str(error))
+        if code not in {"TRYCREATE", "NONEXISTENT"} and (code or connection.listed(target)):
             raise
-    else:
-        return
     connection.create(target)
-    put()
+    return put()
 
 
 def _gone(connection: Connection, folder: FolderRef, uids: Collection[int]) -> Mapping[int, Outcome]:
@@ -237,6 +241,9 @@ def _refused(folder: FolderRef, error: Refused | Unparsable, doing: str) -> Trou
     return Trouble(
         error="NotAllowed" if read_only else "ServerRefused",
         message=f"the server does not let us {doing} in {folder!r}: {for_people(said)}",
-        remedy="give this account the right to do so there, or do without this aftercare",
+        remedy="make room in the mailbox, or have its quota raised"
+        if code == "OVERQUOTA"
+        else "give this account the right to do so there, or do without this aftercare",
         transient=is_temporary(said) or not read_only,
+        retry_after=pause(said),
     )

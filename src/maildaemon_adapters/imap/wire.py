@@ -22,7 +22,7 @@ from imapclient.response_parser import parse_fetch_response
 
 from maildaemon_adapters.imap.answers import each_answer, joined, plain_answers
 from maildaemon_adapters.imap.names import Listed, read_listed
-from maildaemon_adapters.imap.translate import HIGHEST_UID, response, uid_sets
+from maildaemon_adapters.imap.translate import HIGHEST_UID, copied, response, uid_sets
 from maildaemon_adapters.imap.transport import Literal, Patience, Receive, Transport
 from maildaemon_core.message import BytesContent, Content
 from maildaemon_core.ports import Spool
@@ -36,6 +36,9 @@ GOODBYE_SECONDS = 5.0
 
 PARSERS_FAIL_WITH = (ValueError, TypeError, LookupError, AssertionError, RecursionError)
 """What imaplib and IMAPClient raise on answers that their authors did not think of."""
+
+Copied = Mapping[int, tuple[str, int]]
+"""UIDVALIDITY and UID that mails have got in the folder that they were put into, by the UID that they had."""
 
 Answers = Mapping[int, Mapping[bytes, Any]]
 """What FETCH told of each UID."""
@@ -286,16 +289,22 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         """UID EXPUNGE (RFC 4315), never the EXPUNGE of a whole folder."""
         self._each_set(uids, "EXPUNGE")
 
-    def move_to(self, uids: Iterable[int], folder: str) -> None:
-        self._each_set(uids, "MOVE", self._normalise_folder(folder))
+    def move_to(self, uids: Iterable[int], folder: str) -> Copied:
+        """UID MOVE (RFC 6851), and where the mails are now, as far as the server says."""
+        return self._each_set(uids, "MOVE", self._normalise_folder(folder))
 
-    def copy_to(self, uids: Iterable[int], folder: str) -> None:
-        self._each_set(uids, "COPY", self._normalise_folder(folder))
+    def copy_to(self, uids: Iterable[int], folder: str) -> Copied:
+        """UID COPY, and where the copies are, as far as the server says."""
+        return self._each_set(uids, "COPY", self._normalise_folder(folder))
 
-    def _each_set(self, uids: Iterable[int], command: str, *arguments: str | bytes) -> None:
+    def _each_set(self, uids: Iterable[int], command: str, *arguments: str | bytes) -> Copied:
+        told: dict[int, tuple[str, int]] = {}
         for uid_set in uid_sets(uids):
+            self._imap.response("COPYUID")
             with self._command():
                 self._checked(self._imap.uid(command, uid_set, *arguments))
+            told |= copied(self._code("COPYUID"))
+        return told
 
     # ---- how commands end ----
 
