@@ -21,9 +21,9 @@ from maildaemon_core.errors import (
     SpoolFull,
     Trouble,
 )
-from maildaemon_core.message import Envelope, FolderRef, Identity
+from maildaemon_core.message import Cursor, Envelope, FolderRef, Identity
 from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, Tls
-from maildaemon_core.ports import Fetched, Known, Level, Settled, Unfetched, Vanished
+from maildaemon_core.ports import Fetched, Known, Level, Page, Settled, Unfetched, Vanished
 from tests.contracts.spools import FileSpool
 from tests.servers.certificates import make_ca
 from tests.servers.scripted_imap import OK, ScriptedImap, behave, cut, drip
@@ -408,10 +408,26 @@ def test_unasked_answers_are_not_taken_for_those_that_were_asked_for(server: Scr
 
 
 def test_many_mails_are_asked_for_in_batches_and_runs_as_ranges() -> None:
-    with ScriptedImap(mails={uid: mail(uid) for uid in range(1, 121)}) as server, opened(server) as source:
-        assert kinds(source) == [Fetched] * 120
+    mails = {uid: mail(uid) for uid in range(1, 251)}
+    with ScriptedImap(mails=mails) as server, opened(server) as source:
+        assert kinds(source) == [Fetched] * 250
         asked = [line.split()[2] for line in sent(server, "UID FETCH") if "BODY.PEEK[]" in line]
-    assert asked == ["1:50", "51:100", "101:120"]
+        assert len(sent(server, "EXAMINE")) == 1, "what is open is not opened again"
+    assert asked == ["1:100", "101:200", "201:250"]
+
+
+@pytest.mark.parametrize("handled", [0, 3, 2000])
+def test_a_poll_costs_the_same_however_many_mails_are_handled(handled: int) -> None:
+    with ScriptedImap(mails={uid: mail(uid) for uid in range(1, handled + 1)}) as server, opened(server) as source:
+        cursor, more = None, True
+        while more:
+            page = source.list_since(INBOX, cursor, limit=500)
+            cursor, more = page.cursor, page.more
+        server.lines.clear()
+        assert source.list_since(INBOX, cursor, limit=500) == Page(envelopes=(), cursor=cursor or Cursor(""))
+        polled = server.lines[:]
+    # The search finds the last mail in any case; where there is none it is not made.
+    assert polled == ['EXAMINE "INBOX"', *([f"UID SEARCH UID {handled + 1}:*"] if handled else [])]
 
 
 # ---- settling ----

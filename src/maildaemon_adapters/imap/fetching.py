@@ -25,7 +25,7 @@ def fetch(
         return
     folder = refs[0].folder
     with session.translated(f"fetching from {folder!r}"):
-        uidvalidity = session.open(folder).uidvalidity
+        uidvalidity = session.view(folder).uidvalidity
     wanted: dict[int, MessageRef] = {}
     for ref in dict.fromkeys(refs):
         if ref.uidvalidity == uidvalidity and _UID.fullmatch(ref.uid):

@@ -77,15 +77,21 @@ class Session:
             remedy="look at this folder with a mail program, and into the server's log",
         )
 
+    def view(self, folder: FolderRef) -> Opened:
+        """The folder open for reading: as it is open already, else by a fresh look.  Raises as ``open`` does.
+
+        While it is open no number changes its meaning (RFC 9051 §2.3.1.1), and a look costs a round trip.
+        """
+        _ = self.connection
+        if self._folder is None or self._folder[0] != folder or self._folder[2]:
+            return self.open(folder)
+        return self._folder[1]
+
     def at(self, folder: FolderRef, uidvalidity: str) -> Connection:
         """The connection with this folder open for reading, under this UIDVALIDITY.  Raises ``Renumbered``."""
-        connection = self.connection
-        if self._folder is None or self._folder[0] != folder or self._folder[2]:
-            self.open(folder)
-        assert self._folder is not None
-        if self._folder[1].uidvalidity != uidvalidity:
+        if self.view(folder).uidvalidity != uidvalidity:
             raise Renumbered
-        return connection
+        return self._connection
 
     def still_there(self, folder: FolderRef, uidvalidity: str, uids: Collection[int]) -> set[int]:
         """Which of these a fresh look finds.  Raises ``Renumbered``."""

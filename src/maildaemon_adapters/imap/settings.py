@@ -30,7 +30,7 @@ class ImapSettings:
     stall_seconds: int = attrs.field(default=90, validator=Within(1, 3600))
     command_seconds: int = attrs.field(default=300, validator=Within(1, 86400))
     ca_file: str | None = attrs.field(default=None, validator=one_line, metadata={"local_path": True})
-    fetch_count: int = attrs.field(default=50, validator=Within(1, 100))
+    fetch_count: int = attrs.field(default=100, validator=Within(1, 100))
     idle_seconds: int = attrs.field(default=1680, validator=Within(10, 1740))
 
 
