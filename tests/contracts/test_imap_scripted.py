@@ -556,7 +556,7 @@ def test_leaving_a_dead_session_raises_nothing(server: ScriptedImap) -> None:
 # ---- folders that do not open ----
 
 
-@pytest.mark.parametrize("code", [b"SERVERBUG", b"UNAVAILABLE"])
+@pytest.mark.parametrize("code", [b"SERVERBUG", b"UNAVAILABLE", b"INUSE"])
 def test_a_folder_that_the_server_does_not_open_is_its_own_trouble(server: ScriptedImap, code: bytes) -> None:
     server.instead("EXAMINE", b"{tag} NO [" + code + b"] it is broken\r\n")
     with opened(server) as source:
