@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import pytest
 
-from maildaemon_adapters.files import FILE
+from maildaemon_adapters.files.local import FILE
 from maildaemon_adapters.imap import KIND, ImapSettings
 from maildaemon_adapters.imap.login import connect
 from maildaemon_core.confinement import Confinement, OutOfBounds
@@ -396,7 +396,7 @@ def test_what_another_mailbox_stages_is_out_of_reach(ground: Path) -> None:
 
 AS_SOMEBODY_ELSE = """
 import os, sys
-from maildaemon_adapters.files import FileDestination
+from maildaemon_adapters.files.local import FileDestination
 from maildaemon_core.testing.destination_conformance import batch_of, published_of, put_of
 os.setgroups([])
 os.setgid(65534)

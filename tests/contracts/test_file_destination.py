@@ -20,13 +20,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maildaemon_adapters.files import FILE, FileDestination, FileSettings, open_file
-from maildaemon_adapters.files.batch import beginning, forget, tidy
-from maildaemon_adapters.files.durability import Whole
-from maildaemon_adapters.files.faults import file_trouble, unavailable
-from maildaemon_adapters.files.folders import opened
+from maildaemon_adapters.files.local import FILE, FileDestination, FileSettings, open_file
+from maildaemon_adapters.files.local.batch import beginning, forget, tidy
+from maildaemon_adapters.files.local.durability import Whole
+from maildaemon_adapters.files.local.faults import file_trouble, unavailable
+from maildaemon_adapters.files.local.folders import opened
+from maildaemon_adapters.files.local.rename import Rename, rename_locked, rename_new
 from maildaemon_adapters.files.paths import PathRefused, component, root_of
-from maildaemon_adapters.files.rename import Rename, rename_locked, rename_new
 from maildaemon_core.errors import DestinationUnavailable, InvalidOptions, Trouble
 from maildaemon_core.message import CHUNK
 from maildaemon_core.options import DestinationOptions, Secret
@@ -771,7 +771,7 @@ def test_a_folder_on_another_file_system_is_said_so(root: Path) -> None:
 
 PROGRAM = """
 import os, sys
-from maildaemon_adapters.files import FileDestination
+from maildaemon_adapters.files.local import FileDestination
 from maildaemon_core.ports import Staged
 from maildaemon_core.testing.destination_conformance import batch_of, put_of
 os.setgroups([])

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from maildaemon_adapters.files import ftp
 from maildaemon_adapters.files.ftp import EXAMPLE, FTP, SCHEMES, FtpSettings, open_ftp, problems, tls_of
-from maildaemon_adapters.files.ftp_tree import FtpTree
+from maildaemon_adapters.files.ftp.tree import FtpTree
 from maildaemon_adapters.files.server_url import read_url
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
 from maildaemon_core.codec import read
@@ -99,19 +100,7 @@ def opened(options: DestinationOptions) -> Destination:
 
 
 def tree_of(options: DestinationOptions) -> FtpTree:
-    settings = read(FtpSettings, options.options)
-    url = read_url(options, SCHEMES, EXAMPLE)
-    assert options.password is not None
-    return FtpTree(
-        url,
-        options.password.value,
-        tls=tls_of(url, settings),
-        ca_file=settings.ca_file,
-        fingerprints=settings.fingerprints,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
+    return ftp.tree_of(options, read(FtpSettings, options.options))
 
 
 def fresh(server: Proftpd) -> Path:
@@ -631,7 +620,7 @@ def test_it_keeps_to_one_connection_that_rests_and_is_looked_after(
     with ChaosProxy(plain.port) as proxy, closing(opened(options_of(plain, port=proxy.port))) as destination:
         published_of(destination, batch_of(1), [put_of(f"p{number}", f"{number % 3}/{number}") for number in range(40)])
         assert proxy.connections == 1
-        monkeypatch.setattr("maildaemon_adapters.files.ftp_tree.FRESH", 0.0)
+        monkeypatch.setattr("maildaemon_adapters.files.ftp.tree.FRESH", 0.0)
         published_of(destination, batch_of(2), [put_of("a", "x")])
         assert proxy.connections == 1
         assert "NOOP" in plain.lines

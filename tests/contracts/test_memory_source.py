@@ -57,5 +57,11 @@ class TestMemorySource(OnMemory, SourceConformance):
 
 class TestMemorySourceWaits(OnMemory, WakeableConformance):
     @pytest.fixture
+    def server(self) -> MemoryServer:
+        server = MemoryServer()
+        server.tells = True
+        return server
+
+    @pytest.fixture
     def hang_up(self, server: MemoryServer) -> Callable[[], None]:
         return server.hang_up

@@ -86,7 +86,7 @@ def opened(options: DestinationOptions) -> Destination:
 
 def tree_of(options: DestinationOptions) -> Tree:
     from maildaemon_adapters.files.server_url import read_url
-    from maildaemon_adapters.files.sftp_tree import SftpTree
+    from maildaemon_adapters.files.sftp.tree import SftpTree
 
     return SftpTree(read_url(options, {"sftp"}, ""), options.password, read(SftpSettings, options.options))
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from maildaemon_adapters.files.server_url import read_url
+from maildaemon_adapters.files import webdav
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
-from maildaemon_adapters.files.webdav import EXAMPLE, SCHEMES, WEBDAV, WebDavSettings, open_webdav, problems
-from maildaemon_adapters.files.webdav_tree import WebDavTree
+from maildaemon_adapters.files.webdav import WEBDAV, WebDavSettings, open_webdav, problems
+from maildaemon_adapters.files.webdav.tree import WebDavTree
 from maildaemon_core.codec import read
 from maildaemon_core.confinement import Confinement, OutOfBounds
 from maildaemon_core.engine.connecting import Connector
@@ -91,18 +91,7 @@ def opened(options: DestinationOptions) -> Destination:
 
 
 def tree_of(options: DestinationOptions) -> WebDavTree:
-    settings = read(WebDavSettings, options.options)
-    assert options.password is not None
-    return WebDavTree(
-        read_url(options, SCHEMES, EXAMPLE),
-        options.password.value,
-        auth=settings.auth,
-        ca_file=settings.ca_file,
-        fingerprints=settings.fingerprints,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
+    return webdav.tree_of(options, read(WebDavSettings, options.options))
 
 
 # ----------------------------------------------------------------------------------------------------------------- laws
@@ -511,7 +500,7 @@ def test_the_staging_folder_stays_since_removing_it_would_take_all_with_it(plain
 
 
 def test_a_large_answer_with_a_document_type_is_not_even_read() -> None:
-    from maildaemon_adapters.files.multistatus import Unreadable, inside, resources
+    from maildaemon_adapters.files.webdav.multistatus import Unreadable, inside, resources
 
     bomb = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><D:multistatus xmlns:D="DAV:">&b;'
     for text in (bomb, b"<html/>", b"no xml", b'<multistatus xmlns="DAV:">', b""):

@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 
 @attrs.frozen(kw_only=True)
 class Certificates:
-    """PEM files: what clients trust, what the server shows, and its key (mode 0600)."""
+    """PEM files: what clients trust, what the server shows, and its key (mode 0600); a client may show it too."""
 
     ca: Path
     certificate: Path
@@ -46,7 +46,9 @@ def make_ca(folder: Path, *, host: str = "localhost", address: str = "127.0.0.1"
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False)
         .sign(ca_key, hashes.SHA256())

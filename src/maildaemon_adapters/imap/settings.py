@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import attrs
 
+from maildaemon_adapters.tcp.trust import Trust
 from maildaemon_core.errors import Problem
 from maildaemon_core.options import MailboxOptions, Within, one_line
 
@@ -15,7 +15,7 @@ from maildaemon_core.options import MailboxOptions, Within, one_line
 class ImapSettings:
     """The kind's own settings, under ``options``.
 
-    ``connect_seconds``: how long name lookup's answer, TCP and TLS may take together for one address.
+    ``connect_seconds``: how long TCP may take for all addresses of the host together, and then TLS, and the greeting.
     ``stall_seconds``: how long the server may send nothing at all while an answer is awaited.
     ``command_seconds``: how long a command may take; every byte that arrives adds to it, so that a large mail may take
     long and a server that drips may not.
@@ -33,6 +33,11 @@ class ImapSettings:
     fetch_count: int = attrs.field(default=100, validator=Within(1, 100))
     idle_seconds: int = attrs.field(default=1680, validator=Within(10, 1740))
 
+    @property
+    def trust(self) -> Trust:
+        """Which servers are believed."""
+        return Trust(ca_file=self.ca_file)
+
 
 def imap_problems(options: MailboxOptions, settings: ImapSettings) -> Sequence[Problem]:
     """What this kind cannot do with, each with its place in the document."""
@@ -43,8 +48,4 @@ def imap_problems(options: MailboxOptions, settings: ImapSettings) -> Sequence[P
                 path="$.clientId", message="imap logs in with username and password only; an app registration cannot"
             )
         )
-    if settings.ca_file is not None and not PurePath(settings.ca_file).is_absolute():
-        found.append(
-            Problem(path="$.options.caFile", message="must be a full path, since a service may start anywhere")
-        )
-    return found
+    return [*found, *settings.trust.problems()]

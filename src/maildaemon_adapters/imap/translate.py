@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from maildaemon_adapters.imap.transport import Literal
+from maildaemon_adapters.tcp.words import said
 from maildaemon_core.headers import read_headers
 from maildaemon_core.message import Cursor, Envelope, Headers, MessageRef
 
@@ -134,9 +134,7 @@ def for_people(text: str, *, secrets: Iterable[str] = ()) -> str:
         quoted = secret.replace("\\", "\\\\").replace('"', '\\"')
         for spelling in (repr(quoted)[1:-1], quoted, repr(secret)[1:-1], secret):
             text = text.replace(spelling, "***")
-    line = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in text)
-    line = " ".join(line.split())
-    return line if len(line) <= LONGEST_SAYING else f"{line[: LONGEST_SAYING - 1]}…"
+    return said(text, longest=LONGEST_SAYING)
 
 
 def header_block(answer: Mapping[bytes, Any]) -> bytes | None:

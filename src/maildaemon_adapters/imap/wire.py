@@ -23,7 +23,8 @@ from imapclient.response_parser import parse_fetch_response
 from maildaemon_adapters.imap.answers import each_answer, joined, plain_answers
 from maildaemon_adapters.imap.names import Listed, read_listed
 from maildaemon_adapters.imap.translate import HIGHEST_UID, copied, response, uid_sets
-from maildaemon_adapters.imap.transport import Literal, Patience, Receive, Transport
+from maildaemon_adapters.imap.transport import Literal, Receive, Transport
+from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_core.message import BytesContent, Content
 from maildaemon_core.ports import Spool
 

@@ -31,6 +31,7 @@ from maildaemon_core.engine.plugins import (
 from maildaemon_core.engine.retrying import Retrying
 from maildaemon_core.engine.roster import NotSwept, Roster
 from maildaemon_core.engine.seats import Seat
+from maildaemon_core.engine.sessions import PER_HOST, Sessions
 from maildaemon_core.engine.spool import FolderSpool
 from maildaemon_core.engine.sweep import BOUNDS, Bounds
 from maildaemon_core.engine.sweeping import Sweeping
@@ -57,6 +58,10 @@ THINNED_AT_ONCE = 500
 
 PATIENCE = 10.0
 """So many seconds whoever wants a mail tried again waits for a sweep to end its batch."""
+
+
+GOODBYE_SECONDS = 3.0
+"""So long sessions that wait for news are taken leave of; their connections end with the process anyway."""
 
 
 def utc_now() -> datetime:
@@ -105,6 +110,7 @@ class MailDaemon:
         self._once: dict[MailboxId, Seat] = {}
         self._roster = Roster(store, self._limited.problems)
         self._leasing = Leasing(store)
+        self._sessions = Sessions(self._leasing, self._news)
         self._sweeping = Sweeping(
             store=store,
             roster=self._roster,
@@ -112,11 +118,14 @@ class MailDaemon:
             connector=self._connector,
             limited=self._limited,
             openers=self._openers,
+            sessions=self._sessions,
             bounds=bounds,
             clock=clock,
             tell=self._tell,
         )
-        self._watching = Watching(self._roster, self._sweeping.turn, clock=clock, stopping=self._stopping)
+        self._watching = Watching(
+            self._roster, self._sweeping.turn, leave=self._sessions.leave, clock=clock, stopping=self._stopping
+        )
         self._retrying = Retrying(store=store, leasing=self._leasing, clock=clock, alone=self._watching.alone)
 
     @classmethod
@@ -157,8 +166,11 @@ class MailDaemon:
     ) -> None:
         self.close()
 
-    def start(self, catalog: Catalog | None = None, *, at_once: int = 4) -> None:
+    def start(self, catalog: Catalog | None = None, *, at_once: int = 4, connections_per_host: int = PER_HOST) -> None:
         """Sweeps every active mailbox at its interval from now on, up to ``at_once`` of them side by side.
+
+        And as soon as its server tells of new mail, where it can and the mailbox has ``idle``.  Such a session stays
+        open; there are up to ``connections_per_host``, and mailboxes beyond that are looked into at their interval.
 
         Those that were adopted, and with a ``catalog`` those that it keeps, but for those that come from a
         configuration file which this process was not given.  What is changed in the store, by whomever, is noticed
@@ -166,6 +178,7 @@ class MailDaemon:
         Raises RuntimeError if it was called before.
         """
         self._roster.catalog = catalog
+        self._sessions.per_host = connections_per_host
         self._watching.start(at_once=at_once)
 
     def stop(self) -> None:
@@ -180,6 +193,7 @@ class MailDaemon:
         """
         self._watching.stop()
         over = self._watching.ended(deadline)
+        self._sessions.close(GOODBYE_SECONDS if deadline is None else min(deadline, GOODBYE_SECONDS))
         if not over:
             self._leasing.abandon()
         self.store.close()
@@ -283,6 +297,7 @@ class MailDaemon:
         try:
             return self._sweeping.turn(
                 mailbox,
+                once=True,
                 stopping=self._stopping.is_set,
                 due=lambda report, until: seat.after(report, until, self._clock()),
             )
@@ -311,12 +326,16 @@ class MailDaemon:
 
     def watched(self) -> Sequence[Watched]:
         """Every mailbox that this process watches, or would, by label."""
-        return self._watching.watched()
+        waiting = frozenset(self._sessions.waiting())
+        return [attrs.evolve(each, waiting=each.mailbox in waiting) for each in self._watching.watched()]
 
     @property
     def last_tick(self) -> datetime | None:
         """When the loop that begins the sweeps last looked around; None before ``start``."""
         return self._watching.last_tick
+
+    def _news(self, mailbox: MailboxId, seconds: float) -> None:
+        self._watching.news(mailbox, seconds)
 
     def _tell(self, event: Event) -> None:
         self._watching.hear(event)

@@ -42,8 +42,9 @@ class Discovery:
         self._folders = folders
         self._list_since = list_since
 
-    def run(self) -> None:
-        """Looks into every watched folder; one that is missing does not stop the others."""
+    def run(self) -> Sequence[FolderRef]:
+        """Looks into every watched folder, and answers which these are; one that is missing does not stop the
+        others."""
         choice = self._choose()
         for pattern in choice.missing:
             self._book.blame_folder(FolderRef(pattern), _nothing_matches(pattern))
@@ -52,6 +53,7 @@ class Discovery:
                 self._look_into(folder)
             except (FolderMissing, FolderRefused) as error:
                 self._book.blame_folder(folder, error.trouble())
+        return choice.folders
 
     def _choose(self) -> Choice:
         if needs_listing(self._options):

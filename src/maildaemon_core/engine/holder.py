@@ -10,11 +10,22 @@ from pathlib import Path
 _PROC = Path("/proc")
 
 
-def this_process() -> str:
-    """``HOST pid PID MACHINE START NONCE``: the machine as booted and as seen from this process, and when it
-    started."""
+_IDLE = "idle"
+
+
+def this_process(*, idle: bool = False) -> str:
+    """``HOST pid PID MACHINE START NONCE``: the machine as booted and as seen from this process, and when it started.
+
+    ``idle``: it does not work, it waits for news; that is the last word then.
+    """
     pid = os.getpid()
-    return f"{socket.gethostname()} pid {pid} {_machine()} {_start(pid)} {secrets.token_hex(4)}"
+    owner = f"{socket.gethostname()} pid {pid} {_machine()} {_start(pid)} {secrets.token_hex(4)}"
+    return f"{owner} {_IDLE}" if idle else owner
+
+
+def is_idle(owner: str) -> bool:
+    """Whether the holder only waits for news, so that whoever is asked to work may take its lease over."""
+    return owner.split()[-1:] == [_IDLE]
 
 
 def for_people(owner: str) -> str:
@@ -25,7 +36,9 @@ def for_people(owner: str) -> str:
 def is_dead(owner: str) -> bool:
     """True only if the holder was a process of this very machine and is certainly gone; in doubt False."""
     match owner.split():
-        case [_, "pid", pid, machine, start, _] if pid.isdecimal() and machine == _machine() != "?" and start != "?":
+        case [_, "pid", pid, machine, start, _, *_] if (
+            pid.isdecimal() and machine == _machine() != "?" and start != "?"
+        ):
             return _start(int(pid)) != start
     return False
 

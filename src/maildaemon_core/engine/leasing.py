@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from threading import Event as Signal
 from threading import Lock, Thread
 from typing import Any, cast
 
 from maildaemon_core.engine.confining import trusted
-from maildaemon_core.engine.holder import for_people, is_dead, this_process
+from maildaemon_core.engine.holder import for_people, is_dead, is_idle, this_process
 from maildaemon_core.errors import LeaseLost, MaildaemonError, StoreUnavailable, Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import SweepReport
@@ -32,17 +32,23 @@ class Leasing:
         self._lock = Lock()
         self._owners: dict[MailboxId, tuple[int, str]] = {}  # token and owner of the lease that we were given last
         self._left: dict[MailboxId, str] = {}  # who of us works no more, and could not give its lease back
+        self._idle: dict[MailboxId, Holder] = {}  # as whom we wait for news
         self._abandoned = Signal()
 
-    def take(self, mailbox: MailboxId) -> Lease | None:
+    def take(self, mailbox: MailboxId, *, asked: bool = False) -> Lease | None:
         """The lease, or None while another one works on the mailbox.  Raises ``StoreUnavailable``.
 
-        A process of this machine that was killed, and a lease that we could not give back, are waited for by nobody.
+        A process of this machine that was killed, and a lease that we could not give back, are waited for by nobody,
+        and neither are we ourselves where we only wait for news.  ``asked``: a person wants it, so another process that
+        only waits for news has to make room too.
         """
         owner = this_process()
+        with self._lock:
+            waiting = self._idle.get(mailbox)
         try:
-            lease = self._store.lease(mailbox, LEASE_SECONDS, owner=owner)
-            if lease is None and (holder := self._store.holder(mailbox)) is not None and self._is_gone(mailbox, holder):
+            lease = self._store.lease(mailbox, LEASE_SECONDS, owner=owner, over=waiting)
+            holder = self._store.holder(mailbox) if lease is None else None
+            if holder is not None and (self._is_gone(mailbox, holder) or (asked and is_idle(holder.owner))):
                 lease = self._store.lease(mailbox, LEASE_SECONDS, owner=owner, over=holder)
         except StoreUnavailable:
             with self._lock:
@@ -53,6 +59,27 @@ class Leasing:
         with self._lock:
             self._owners[mailbox] = lease.token, owner
             self._left.pop(mailbox, None)
+            self._idle.pop(mailbox, None)
+        return cast(Lease, _Endable(lease, self._abandoned))
+
+    def wait(self, mailbox: MailboxId, seconds: float) -> Lease | None:
+        """The lease of a mailbox that was just given back, while its session waits for news.
+
+        None if somebody else was faster, or the store cannot be used.
+        """
+        owner = this_process(idle=True)
+        try:
+            lease = self._store.lease(mailbox, seconds, owner=owner)
+        except StoreUnavailable:
+            lease = None
+            with self._lock:
+                self._left.setdefault(mailbox, owner)
+        if lease is None:
+            return None
+        with self._lock:
+            self._owners[mailbox] = lease.token, owner
+            # Who is meant shows by owner and token alone.
+            self._idle[mailbox] = Holder(owner=owner, token=lease.token, until=datetime.max.replace(tzinfo=UTC))
         return cast(Lease, _Endable(lease, self._abandoned))
 
     def give_back(self, lease: Lease, next_due: datetime | None = None, report: SweepReport | None = None) -> None:
@@ -76,9 +103,10 @@ class Leasing:
         by = (
             f"by {for_people(holder.owner)} until {holder.until:%H:%M:%S} UTC at the latest" if holder else "by another"
         )
+        idle = holder is not None and is_idle(holder.owner)
         trouble = Trouble(
             error="MailboxBusy",
-            message=f"the mailbox is being worked on {by}",
+            message=f"the mailbox is {'watched' if idle else 'being worked on'} {by}",
             remedy="let it finish, or stop that process; nothing was done here",
         )
         return trouble, holder.until if holder else None
@@ -89,7 +117,7 @@ class Leasing:
 
         Raises ``LeaseLost`` naming who works on the mailbox, or ``StoreUnavailable``.
         """
-        lease = self.take(mailbox)
+        lease = self.take(mailbox, asked=True)
         if lease is None:
             raise LeaseLost(self.busy(mailbox)[0].message, remedy="try again when it has finished")
         try:

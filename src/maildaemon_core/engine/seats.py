@@ -77,9 +77,9 @@ class Seat:
     def may_begin(self, now: datetime) -> bool:
         return self.run is None and not self.held and (self.halted_until is None or self.halted_until <= now)
 
-    def ask(self, now: datetime) -> None:
-        """Somebody wants it swept at once."""
-        self.asked_at = self.asked_at or now
+    def ask(self, at: datetime) -> None:
+        """Somebody wants it swept then, at the latest."""
+        self.asked_at = min(self.asked_at or at, at)
 
     def renew(self, now: datetime) -> None:
         """It was changed: what was before does not count any more."""

@@ -95,7 +95,8 @@ class _Ahead:
 class Sweep:
     """A sweep of the mailbox whose lease this is.
 
-    ``open_source`` connects; it may raise what a source raises.  ``lane`` runs one call of the source at a time.
+    ``open_source`` gives an open session, and may raise what a source raises; ``close_source`` gets it afterwards.
+    ``lane`` runs one call of the source at a time.
     ``reading`` brings what opens containers and where that is held; the options say what is opened.  When ``stopping``
     says so, the batch that is being stored is finished, and no other one begun, nor another page listed,
     nor anything more done on the server.
@@ -112,6 +113,7 @@ class Sweep:
         clock: Callable[[], datetime],
         tell: Callable[[Event], None],
         nonce: str,
+        close_source: Callable[[MailSource], None] = lambda source: source.__exit__(None, None, None),
         bounds: Bounds = BOUNDS,
         reading: Reading = PLAIN,
         stopping: Callable[[], bool] = lambda: False,
@@ -120,6 +122,7 @@ class Sweep:
         self._options = options
         self._targets = targets
         self._open_source = open_source
+        self._close_source = close_source
         self._lane = lane
         self._bounds = bounds
         self._holding = Holding(reading.keep)
@@ -134,6 +137,7 @@ class Sweep:
         self._server = ""
         self._full: SpoolFull | None = None
         self._stopping = stopping
+        self.first_folder: FolderRef | None = None
 
     def run(self) -> SweepReport:
         """Never raises but for what ends the process; the report says how it went."""
@@ -165,7 +169,7 @@ class Sweep:
             try:
                 self._work(source)
             finally:
-                self._lane.submit(source.__exit__, None, None, None).result()
+                self._lane.submit(self._close_source, source).result()
         except Paused as error:
             return SweepState.PAUSED, error.trouble
         except LeaseLost as error:
@@ -189,7 +193,6 @@ class Sweep:
             raise Paused(STOPPED)
 
     def _work(self, source: MailSource) -> None:
-        source = self._lane.submit(source.__enter__).result()
         self._server = self._lane.submit(source.server).result()
         ahead = _Ahead(self._lane, source)
 
@@ -197,7 +200,10 @@ class Sweep:
             self._heed()
             return ahead.list_since(folder, cursor, limit)
 
-        Discovery(self._book, self._options, lambda: self._lane.submit(source.folders).result(), list_since).run()
+        folders = Discovery(
+            self._book, self._options, lambda: self._lane.submit(source.folders).result(), list_since
+        ).run()
+        self.first_folder = folders[0] if folders else None
 
         def settle(mails: Sequence[Known], care: Aftercare) -> Mapping[MessageRef, Settled | Trouble]:
             self._heed()  # perhaps it is stopped because mail is not to be deleted any more

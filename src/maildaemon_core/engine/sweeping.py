@@ -19,13 +19,13 @@ from maildaemon_core.engine.leasing import Heartbeat, Leasing
 from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.retrying import take_back
 from maildaemon_core.engine.roster import Member, Roster
+from maildaemon_core.engine.sessions import Sessions, Visit
 from maildaemon_core.engine.shelf import Shelf
 from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets, internal_trouble
 from maildaemon_core.errors import LeaseLost, MaildaemonError, StoreUnavailable, Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepState
-from maildaemon_core.options import MailboxOptions
 from maildaemon_core.progress import Outcome
 from maildaemon_core.reading import Reading
 from maildaemon_core.store_port import Configuration, Lease, Store
@@ -49,6 +49,7 @@ class Sweeping:
     connector: Connector
     limited: Connector
     openers: Openers
+    sessions: Sessions
     bounds: Bounds
     clock: Callable[[], datetime]
     tell: Callable[[Event], None]
@@ -60,22 +61,41 @@ class Sweeping:
         stopping: Callable[[], bool],
         due: Callable[[SweepReport, datetime | None], datetime],
         again: frozenset[Outcome] = frozenset(),
+        once: bool = False,
     ) -> SweepReport:
         """A sweep of the mailbox, unless another one works on it; what goes wrong with it is in the report.
 
         ``due`` says when the next one is, from the report and the time at which somebody else's lease ends.  ``again``:
-        mails of these outcomes are tried again, skipped and failed ones.  Raises ``StoreUnavailable`` if it could not
-        begin for want of the ledger, ``NotSwept`` or ``UnknownMailbox`` if it is not to be.
+        mails of these outcomes are tried again, skipped and failed ones.  Unless ``once``, its session waits for news
+        afterwards where it can.  Raises ``StoreUnavailable`` if it could not begin for want of the ledger, ``NotSwept``
+        or ``UnknownMailbox`` if it is not to be.
         """
-        lease = self.leasing.take(mailbox)
+        visit = Visit(self.sessions, mailbox, waits=not once)
+        try:
+            return self._turn(mailbox, visit, stopping=stopping, due=due, again=again, once=once)
+        finally:
+            visit.leave()
+
+    def _turn(
+        self,
+        mailbox: MailboxId,
+        visit: Visit,
+        *,
+        stopping: Callable[[], bool],
+        due: Callable[[SweepReport, datetime | None], datetime],
+        again: frozenset[Outcome],
+        once: bool,
+    ) -> SweepReport:
+        lease = self.leasing.take(mailbox, asked=once)
         if lease is None:
+            self.sessions.leave(mailbox)  # somebody was asked to work on it
             trouble, until = self.leasing.busy(mailbox)
             report = self._not_swept(mailbox, SweepState.BUSY, trouble)
             due(report, until)
             return report
         try:
             with Heartbeat(lease):
-                report = self._under(lease, stopping, again)
+                report = self._under(lease, visit, stopping, again)
         except MaildaemonError:
             with suppress(MaildaemonError):  # what was raised is what is told
                 self.leasing.give_back(lease)
@@ -92,12 +112,16 @@ class Sweeping:
             # What the report counts is committed; that it is not in the store is told to whoever asked for the sweep.
             if report.well:
                 report = attrs.evolve(report, state=SweepState.PAUSED, trouble=error.trouble())
+        if report.state is SweepState.DONE and not stopping():
+            visit.wait((next_due - self.clock()).total_seconds())
         return report
 
     def connector_of(self, member: Member | None) -> Connector:
         return self.connector if member is not None and member.trusted else self.limited
 
-    def _under(self, lease: Lease, stopping: Callable[[], bool], again: frozenset[Outcome]) -> SweepReport:
+    def _under(
+        self, lease: Lease, visit: Visit, stopping: Callable[[], bool], again: frozenset[Outcome]
+    ) -> SweepReport:
         member, configuration = self.roster.current(lease.mailbox)
         options = member.wanted()
         try:
@@ -110,11 +134,11 @@ class Sweeping:
         def outdated() -> bool:
             return stopping() or not self.roster.is_as_kept(member)  # another process may have changed it
 
-        return self._sweep(lease, options, self.connector_of(member), _nonce(configuration), outdated)
+        visit.to(options, self.connector_of(member))
+        return self._sweep(lease, visit, _nonce(configuration), outdated)
 
-    def _sweep(
-        self, lease: Lease, options: MailboxOptions, connector: Connector, nonce: str, stopping: Callable[[], bool]
-    ) -> SweepReport:
+    def _sweep(self, lease: Lease, visit: Visit, nonce: str, stopping: Callable[[], bool]) -> SweepReport:
+        options, connector = visit.options, visit.connector
         opened: list[Target] = []
         try:
             opened += (connector.target(destination) for destination in options.destinations)
@@ -123,11 +147,12 @@ class Sweeping:
                 Lanes(1, "source") as lane,
                 Lanes(max(len(opened) - 1, 1), "destination") as lanes,
             ):
-                return Sweep(
+                sweep = Sweep(
                     lease,
                     options,
                     Targets(opened, lanes),
-                    lambda: connector.source(options),
+                    visit.open,
+                    close_source=visit.close,
                     lane=lane,
                     clock=self.clock,
                     tell=self.tell,
@@ -137,7 +162,10 @@ class Sweeping:
                         openers=self.openers.working(), keep=Shelf(connector.spool).keep, clock=time.monotonic
                     ),
                     stopping=stopping,
-                ).run()
+                )
+                report = sweep.run()
+                visit.folder = sweep.first_folder
+                return report
         except StoreUnavailable as error:
             return self._not_swept(lease.mailbox, SweepState.PAUSED, error.trouble())
         except MaildaemonError as error:

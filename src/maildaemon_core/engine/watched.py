@@ -27,7 +27,7 @@ class Watched:
     ``active``: this process is to sweep it.  ``since``: from when on a sweep that goes through is waited for, that is
     the last one that did, or the start, or when another process was found working on it.  ``heard``: when the running
     sweep last did something.  ``failures`` in a row; ``last_success`` in this process.  ``trouble`` is why it cannot be
-    swept here, or what was in the way of the last sweep.
+    swept here, or what was in the way of the last sweep.  ``waiting``: its server is to tell of new mail besides.
     """
 
     mailbox: MailboxId
@@ -41,6 +41,7 @@ class Watched:
     failures: int = 0
     last_success: datetime | None = None
     trouble: Trouble | None = None
+    waiting: bool = False
 
 
 def is_stuck(watched: Watched, now: datetime) -> bool:

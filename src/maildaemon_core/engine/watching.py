@@ -55,11 +55,23 @@ class Turn(Protocol):
 
 
 class Watching:
-    """Sweeps the mailboxes of a roster, each by ``turn``.  ``stopping`` is set by whoever stops everything."""
+    """Sweeps the mailboxes of a roster, each by ``turn``.
 
-    def __init__(self, roster: Roster, turn: Turn, *, clock: Callable[[], datetime], stopping: Signal) -> None:
+    ``stopping`` is set by whoever stops everything; ``leave`` ends what is open to a mailbox between its sweeps.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        turn: Turn,
+        *,
+        clock: Callable[[], datetime],
+        stopping: Signal,
+        leave: Callable[[MailboxId], None] = lambda mailbox: None,
+    ) -> None:
         self._roster = roster
         self._turn = turn
+        self._leave = leave
         self._clock = clock
         self._stopping = stopping
         self._changed = Condition(RLock())
@@ -120,6 +132,13 @@ class Watching:
             if seat is not None and seat.run is not None:
                 seat.run.heard = self._clock()
 
+    def news(self, mailbox: MailboxId, seconds: float) -> None:
+        """There is something new in the mailbox: it is swept after so many seconds."""
+        with self._deciding():
+            seat = self._seats.get(mailbox)
+            if seat is not None:
+                seat.ask(self._clock() + timedelta(seconds=seconds))
+
     def refreshed(self, mailbox: MailboxId) -> None:
         """The mailbox was made, changed or removed: from now on it is swept as it is now, at once, or not any more.
 
@@ -179,6 +198,7 @@ class Watching:
 
     def halt(self, mailbox: MailboxId, seconds: float) -> bool:
         """Whether no sweep goes on any more after so many seconds; for a while none begins."""
+        self._leave(mailbox)
         with self._changed:
             seat = self._seats.get(mailbox)
             if seat is None:
@@ -286,6 +306,7 @@ class Watching:
     # -------------------------------------------------------------------------------------- what others change
 
     def _refresh(self, mailbox: MailboxId) -> None:
+        self._leave(mailbox)
         with self._changed:
             seat = self._seats.get(mailbox)
             if seat is not None and seat.run is not None:

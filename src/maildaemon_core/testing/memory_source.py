@@ -58,6 +58,7 @@ class MemoryServer:
     def __init__(self, *folders: str) -> None:
         self.folders: dict[FolderRef, MemoryFolder] = {FolderRef(name): MemoryFolder() for name in folders or (INBOX,)}
         self.down = False
+        self.tells = False
         self.unreadable: set[bytes] = set()
         self.poison: set[bytes] = set()
         self.opened = 0
@@ -116,7 +117,7 @@ class MemoryServer:
 
 
 class MemorySource:
-    """A session with a ``MemoryServer``; it can wait to be told (``Wakeable``)."""
+    """A session with a ``MemoryServer``; where that ``tells``, it can wait for news (``Wakeable``)."""
 
     def __init__(self, server: MemoryServer, spool: Spool, fuse: Fuse | None = None) -> None:
         self._server = server
@@ -198,6 +199,8 @@ class MemorySource:
     def arm(self, folder: FolderRef) -> Armed | None:
         self._fuse.tick("source.arm")
         box = self._box(folder)
+        if not self._server.tells:
+            return None
         self._line, self._servers_end = socket.socketpair()
         self._line.setblocking(False)
         self._server.lines.add(self._servers_end)
