@@ -456,6 +456,17 @@ def test_deleting_expunges_exactly_these_in_few_round_trips(server: ScriptedImap
     assert sorted(server.mails) == [3]
 
 
+def test_what_is_open_to_be_tidied_is_not_opened_again_to_read_on(server: ScriptedImap) -> None:
+    with opened(server) as source:
+        mails = known(source)
+        for each in mails:
+            list(source.fetch([each.ref]))
+            source.settle([each], DELETE)
+    opening = [line.split()[0] for line in server.lines if line.startswith(("EXAMINE", "SELECT"))]
+    assert opening == ["EXAMINE", "SELECT"]
+    assert not server.mails
+
+
 def test_without_move_mails_are_copied_and_then_removed(server: ScriptedImap) -> None:
     server.capabilities = "IMAP4rev1 UIDPLUS"
     with opened(server) as source:

@@ -77,18 +77,19 @@ class Session:
             remedy="look at this folder with a mail program, and into the server's log",
         )
 
-    def view(self, folder: FolderRef) -> Opened:
-        """The folder open for reading: as it is open already, else by a fresh look.  Raises as ``open`` does.
+    def view(self, folder: FolderRef, *, writable: bool = False) -> Opened:
+        """The folder as it is open already, else by a fresh look.  Raises as ``open`` does.
 
-        While it is open no number changes its meaning (RFC 9051 §2.3.1.1), and a look costs a round trip.
+        While it is open no number changes its meaning (RFC 9051 §2.3.1.1), and a look costs a round trip.  What was
+        opened to tidy it stays open for that: reading marks nothing there either, for it asks with PEEK.
         """
         _ = self.connection
-        if self._folder is None or self._folder[0] != folder or self._folder[2]:
-            return self.open(folder)
+        if self._folder is None or self._folder[0] != folder or (writable and not self._folder[2]):
+            return self.open(folder, writable=writable)
         return self._folder[1]
 
     def at(self, folder: FolderRef, uidvalidity: str) -> Connection:
-        """The connection with this folder open for reading, under this UIDVALIDITY.  Raises ``Renumbered``."""
+        """The connection with this folder open, under this UIDVALIDITY.  Raises ``Renumbered``."""
         if self.view(folder).uidvalidity != uidvalidity:
             raise Renumbered
         return self._connection

@@ -40,7 +40,7 @@ def settle(session: Session, mails: Sequence[Known], care: Aftercare) -> Mapping
     folder = mails[0].ref.folder
     with session.translated(f"tidying {folder!r}"):
         try:
-            opened = session.open(folder, writable=True)
+            opened = session.view(folder, writable=True)
         except FolderMissing as error:
             return {mail.ref: error.trouble() for mail in mails}
         except Refused as error:
