@@ -198,12 +198,14 @@ if (ROOT / "tests" / "bench" / "__main__.py").is_file():
 
     @nox.session
     def bench(session: nox.Session) -> None:
-        """Measures reading beside Python's email package, destinations beside plain puts, archiving beside mbsync."""
+        """Measures reading beside Python's email package, destinations beside plain puts, round trips, and archiving
+        beside mbsync."""
         provide_servers(session, {"mbsync": "isync", "strace": "strace"})
         provide_from_npm(session)
         install(session, "--editable", ".[all]", groups=("test",))
         session.run("python", "-m", "tests.bench.reading")
         session.run("python", "-m", "tests.bench.destinations")
+        session.run("python", "-m", "tests.bench.distance")
         session.run("python", "-m", "tests.bench", *session.posargs)
 
 

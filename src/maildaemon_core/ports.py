@@ -101,9 +101,14 @@ class Known:
 
 @attrs.frozen(kw_only=True)
 class Settled:
-    """Done as wanted.  ``gone``: it was not there any more, which is fine too."""
+    """Done as wanted.  ``gone``: it was not there any more, which is fine too.
+
+    ``moved_to``: where it lies now, if it was moved and the server said so; a remark, which makes no two answers
+    differ.
+    """
 
     gone: bool = False
+    moved_to: MessageRef | None = attrs.field(default=None, eq=False)
 
 
 class MailSource(Protocol):

@@ -18,6 +18,10 @@ MAX_ATTEMPTS = 12
 FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=6)
 
+FIRST_REFUSED_WAIT = timedelta(minutes=5)
+LONGEST_REFUSED_WAIT = timedelta(hours=1)
+"""Who is refused at the door knocks rarely: servers lock accounts, and addresses, of those who knock often."""
+
 LONGEST_PAUSE = timedelta(minutes=30)
 """A mailbox that fails again and again is looked at so often at least: whoever repairs its server need tell nobody."""
 
@@ -41,13 +45,15 @@ class Watch:
     failures: int = 0
 
 
-def wait_after(failures: int, *, seed: str, longest: timedelta = LONGEST_WAIT) -> timedelta:
+def wait_after(
+    failures: int, *, seed: str, first: timedelta = FIRST_WAIT, longest: timedelta = LONGEST_WAIT
+) -> timedelta:
     """How long to wait after so many failures in a row (at least 1): doubled each time, capped, spread by a tenth.
 
     The spread comes from ``seed``, so that a thousand mailboxes of one broken server do not all come back at once and a
     test can tell what will happen.
     """
-    doubled: timedelta = FIRST_WAIT * (1 << min(failures - 1, 20))
+    doubled: timedelta = first * (1 << min(failures - 1, 20))
     return min(doubled, longest) * (1 + _share(f"{seed}/{failures}") / 10)
 
 
@@ -86,17 +92,20 @@ def first_watch(mailbox: MailboxId, interval: timedelta, *, now: datetime) -> Wa
     return Watch(mailbox=mailbox, interval=interval, due_at=now + within * _share(f"{mailbox}/start"))
 
 
-def next_watch(watch: Watch, *, failed: bool, now: datetime, retry_after: float | None = None) -> Watch:
+def next_watch(
+    watch: Watch, *, failed: bool, now: datetime, retry_after: float | None = None, refused: bool = False
+) -> Watch:
     """The watch after a sweep: at its interval, with back-off while sweeps fail; never earlier than the interval.
 
     It is spread by up to a tenth, each time by another part of it, so that mailboxes that once met drift apart.
-    ``retry_after``: seconds for which the server asked to be left alone.
+    ``retry_after``: seconds for which the server asked to be left alone.  ``refused``: it did not let us in.
     """
     spread = 1 + _share(f"{watch.mailbox}/{watch.due_at.isoformat()}") / 10
     wait = watch.interval * spread
     failures = watch.failures + 1 if failed else 0
     if failed:
-        wait = max(wait, wait_after(failures, seed=watch.mailbox, longest=LONGEST_PAUSE))
+        first, longest = (FIRST_REFUSED_WAIT, LONGEST_REFUSED_WAIT) if refused else (FIRST_WAIT, LONGEST_PAUSE)
+        wait = max(wait, wait_after(failures, seed=watch.mailbox, first=first, longest=longest))
         if retry_after is not None and retry_after > 0:  # whatever a server says: no number, or for ever
             wait = max(wait, timedelta(seconds=min(retry_after, LONGEST_WAIT.total_seconds())))
     return attrs.evolve(watch, failures=failures, due_at=now + wait)

@@ -32,4 +32,8 @@ TELLING = {
     "test_of_many_who_want_the_same_path_one_gets_it",
     "test_whatever_step_it_dies_at_nothing_is_lost_torn_or_doubled",
     "test_big_content_comes_through",
+    # of a source that waits for news
+    "test_a_new_mail_is_told_of",
+    "test_after_waiting_the_session_works_as_before",
+    "test_a_server_that_hangs_up_is_noticed_each_time",
 }

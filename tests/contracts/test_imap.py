@@ -334,3 +334,14 @@ def test_the_kind_says_what_it_cannot_do_with() -> None:
     assert [problem.path for problem in problems] == ["$.options.caFile"]
     assert list(KIND.problems(MailboxOptions(), ImapSettings(ca_file="/etc/ca.pem"))) == []
     assert KIND.facts.actions == set(Action)
+
+
+def test_a_server_that_lets_in_only_so_many_at_once_is_no_wrong_password(mail_user: str) -> None:
+    with Dovecot(settings="mail_max_userip_connections = 1\n") as server:
+        with opened(server, mail_user) as source:
+            with pytest.raises(SourceUnavailable, match="Maximum number of connections") as raised:
+                opened(server, mail_user)
+            assert raised.value.remedy
+            assert listed(source) == ()
+        with opened(server, mail_user) as source:
+            assert listed(source) == ()

@@ -52,11 +52,13 @@ class TestThroughTls(_OnDovecot):
 
 @pytest.mark.server
 class TestThroughStartTls(_OnDovecot):
+    much_alike = True
     tls = "starttls"
 
 
 @pytest.mark.server
 class TestInPlainText(_OnDovecot):
+    much_alike = True
     tls = "none"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -11,10 +12,18 @@ from pathlib import Path
 import pytest
 
 from maildaemon_adapters.imap import ImapSettings, ImapSource, open_imap
-from maildaemon_core.errors import FolderRefused, LoginRefused, MaildaemonError, SourceUnavailable, SpoolFull, Trouble
-from maildaemon_core.message import Envelope, FolderRef, Identity
+from maildaemon_core.errors import (
+    FolderMissing,
+    FolderRefused,
+    LoginRefused,
+    MaildaemonError,
+    SourceUnavailable,
+    SpoolFull,
+    Trouble,
+)
+from maildaemon_core.message import Cursor, Envelope, FolderRef, Identity
 from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, Tls
-from maildaemon_core.ports import Fetched, Known, Level, Settled, Unfetched, Vanished
+from maildaemon_core.ports import Fetched, Known, Level, Page, Settled, Unfetched, Vanished
 from tests.contracts.spools import FileSpool
 from tests.servers.certificates import make_ca
 from tests.servers.scripted_imap import OK, ScriptedImap, behave, cut, drip
@@ -399,10 +408,26 @@ def test_unasked_answers_are_not_taken_for_those_that_were_asked_for(server: Scr
 
 
 def test_many_mails_are_asked_for_in_batches_and_runs_as_ranges() -> None:
-    with ScriptedImap(mails={uid: mail(uid) for uid in range(1, 121)}) as server, opened(server) as source:
-        assert kinds(source) == [Fetched] * 120
+    mails = {uid: mail(uid) for uid in range(1, 251)}
+    with ScriptedImap(mails=mails) as server, opened(server) as source:
+        assert kinds(source) == [Fetched] * 250
         asked = [line.split()[2] for line in sent(server, "UID FETCH") if "BODY.PEEK[]" in line]
-    assert asked == ["1:50", "51:100", "101:120"]
+        assert len(sent(server, "EXAMINE")) == 1, "what is open is not opened again"
+    assert asked == ["1:100", "101:200", "201:250"]
+
+
+@pytest.mark.parametrize("handled", [0, 3, 2000])
+def test_a_poll_costs_the_same_however_many_mails_are_handled(handled: int) -> None:
+    with ScriptedImap(mails={uid: mail(uid) for uid in range(1, handled + 1)}) as server, opened(server) as source:
+        cursor, more = None, True
+        while more:
+            page = source.list_since(INBOX, cursor, limit=500)
+            cursor, more = page.cursor, page.more
+        server.lines.clear()
+        assert source.list_since(INBOX, cursor, limit=500) == Page(envelopes=(), cursor=cursor or Cursor(""))
+        polled = server.lines[:]
+    # The search finds the last mail in any case; where there is none it is not made.
+    assert polled == ['EXAMINE "INBOX"', *([f"UID SEARCH UID {handled + 1}:*"] if handled else [])]
 
 
 # ---- settling ----
@@ -429,6 +454,17 @@ def test_deleting_expunges_exactly_these_in_few_round_trips(server: ScriptedImap
         commands = [" ".join(line.split()[:3]) for line in server.lines]
     assert commands == ['SELECT "INBOX"', "UID FETCH 1:2", "UID STORE 1:2", "UID EXPUNGE 1:2", "UID SEARCH UID"]
     assert sorted(server.mails) == [3]
+
+
+def test_what_is_open_to_be_tidied_is_not_opened_again_to_read_on(server: ScriptedImap) -> None:
+    with opened(server) as source:
+        mails = known(source)
+        for each in mails:
+            list(source.fetch([each.ref]))
+            source.settle([each], DELETE)
+    opening = [line.split()[0] for line in server.lines if line.startswith(("EXAMINE", "SELECT"))]
+    assert opening == ["EXAMINE", "SELECT"]
+    assert not server.mails
 
 
 def test_without_move_mails_are_copied_and_then_removed(server: ScriptedImap) -> None:
@@ -531,7 +567,7 @@ def test_leaving_a_dead_session_raises_nothing(server: ScriptedImap) -> None:
 # ---- folders that do not open ----
 
 
-@pytest.mark.parametrize("code", [b"SERVERBUG", b"UNAVAILABLE"])
+@pytest.mark.parametrize("code", [b"SERVERBUG", b"UNAVAILABLE", b"INUSE"])
 def test_a_folder_that_the_server_does_not_open_is_its_own_trouble(server: ScriptedImap, code: bytes) -> None:
     server.instead("EXAMINE", b"{tag} NO [" + code + b"] it is broken\r\n")
     with opened(server) as source:
@@ -543,3 +579,106 @@ def test_a_folder_that_the_server_does_not_open_is_its_own_trouble(server: Scrip
         found = {finding.subject: finding for finding in source.check([INBOX], Aftercare(Action.KEEP))}
     assert found["folder INBOX"].level is Level.FAULT
     assert found["folder INBOX"].remedy
+
+
+# ---- names of folders ----
+
+
+def test_a_name_that_nobody_can_read_costs_no_other_folder(server: ScriptedImap) -> None:
+    names = b'* LIST () "/" a&b\r\n* LIST () "/" "B\xc3\xbcro"\r\n* LIST nonsense\r\n* LIST () "/" {6}\r\nR&-D"s\r\n'
+    server.instead("LIST", names, b'* LIST (\\sent) NIL "say \\"hi\\" \\\\o/"\r\n* LIST () "." 01\r\n', OK)
+    with opened(server) as source:
+        found = {info.name: info for info in source.folders()}
+    assert [name for name, info in found.items() if info.selectable] == ['R&D"s', 'say "hi" \\o/', "01"]
+    assert found[FolderRef('say "hi" \\o/')].special_use == {"\\Sent"}
+    assert {"a&b", "Büro"} < set(found)
+
+
+def test_half_a_character_is_no_name_of_a_folder(server: ScriptedImap) -> None:
+    with opened(server) as source:
+        with pytest.raises(FolderMissing):
+            source.list_since(FolderRef("half \ud83d"), None, limit=1)
+        assert len(listed(source)) == 3
+    assert server.connections == 1
+
+
+def test_a_name_written_for_another_server_is_told_as_this_one_writes_it(server: ScriptedImap) -> None:
+    server.capabilities += " NAMESPACE"
+    server.instead("NAMESPACE", b'* NAMESPACE (("INBOX." ".")) NIL NIL\r\n', OK, always=True)
+    server.instead('LIST "" "INBOX"', b'* LIST (\\HasChildren) "." INBOX\r\n', OK, always=True)
+    server.instead("LIST", OK, always=True)
+    server.instead("EXAMINE .*Archive", b"{tag} NO Mailbox does not exist\r\n", always=True)
+    server.instead("UID MOVE|CREATE", b"{tag} NO Invalid mailbox name\r\n", always=True)
+    care = Aftercare(Action.MOVE, "Archive/2026")
+    with opened(server) as source:
+        with pytest.raises(FolderMissing) as raised:
+            source.list_since(FolderRef("Archive/2026"), None, limit=1)
+        assert "INBOX.Archive.2026" in raised.value.remedy
+        (finding,) = (each for each in source.check([INBOX], care) if each.subject == "target Archive/2026")
+        assert (finding.level, finding.remedy) == (Level.WARNING, "write INBOX.Archive.2026")
+        answers = source.settle(known(source), care).values()
+        assert {getattr(each, "remedy", "") for each in answers} == {
+            "this server writes names otherwise: write INBOX.Archive.2026"
+        }
+        assert sorted(server.mails) == [1, 2, 3]
+
+
+# ---- servers that want to be left alone ----
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (b"NO Request is throttled. Suggested Backoff Time: 299974 milliseconds", 299.974),
+        (b"BAD Request is throttled. Suggested Backoff Time: 30 seconds", 30.0),
+        (b"NO [THROTTLED] Account exceeded command or bandwidth limits.", None),
+        (b"NO [OVERQUOTA] Account exceeded command or bandwidth limits.", None),
+        (b"NO [LIMIT] no more today", None),
+    ],
+)
+@pytest.mark.parametrize("at", ["LOGIN", "EXAMINE", "UID SEARCH", r"UID FETCH .*BODY\.PEEK\[\]"])
+def test_a_server_that_wants_to_be_left_alone_is_asked_nothing_more(
+    server: ScriptedImap, at: str, said: bytes, seconds: float | None
+) -> None:
+    server.instead(at, b"{tag} " + said + b"\r\n", always=True)
+    with pytest.raises(SourceUnavailable) as raised, opened(server) as source:
+        list(source.fetch([each.ref for each in listed(source)]))
+    assert raised.value.retry_after == seconds
+    assert raised.value.remedy
+    assert server.lines[-1] == "LOGOUT"
+    assert len([line for line in server.lines if re.match(at, line)]) == 1, "it was not asked again"
+
+
+def test_a_server_that_says_so_and_hangs_up_is_given_its_time_too(server: ScriptedImap) -> None:
+    server.instead("EXAMINE", b"* BYE Request is throttled. Suggested Backoff Time: 5000 milliseconds\r\n", cut)
+    with opened(server) as source, pytest.raises(SourceUnavailable) as raised:
+        listed(source)
+    assert raised.value.retry_after == 5.0
+
+
+def test_a_mailbox_that_is_being_moved_about_is_not_a_wrong_password(server: ScriptedImap) -> None:
+    server.instead("LOGIN", b"{tag} NO User is authenticated but not connected.\r\n")
+    with pytest.raises(SourceUnavailable):
+        opened(server)
+
+
+def test_a_full_mailbox_is_said_of_each_mail_and_tried_again(server: ScriptedImap) -> None:
+    server.instead("UID MOVE", b"{tag} NO [OVERQUOTA] Not enough room. Suggested Backoff Time: 7000 milliseconds\r\n")
+    with opened(server) as source:
+        answers = source.settle(known(source), Aftercare(Action.MOVE, "Done")).values()
+    for each in answers:
+        assert isinstance(each, Trouble)
+        assert (each.transient, each.retry_after, "quota" in each.remedy) == (True, 7.0, True)
+    assert sorted(server.mails) == [1, 2, 3]
+
+
+def test_a_session_that_is_not_let_in_again_knocks_once(server: ScriptedImap) -> None:
+    with opened(server) as source:
+        server.instead("EXAMINE", cut)
+        server.instead("LOGIN", b"{tag} NO [AUTHENTICATIONFAILED] the password was changed\r\n", always=True)
+        with pytest.raises(SourceUnavailable):
+            listed(source)
+        for _ in range(3):
+            with pytest.raises(LoginRefused):
+                listed(source)
+    assert len(sent(server, "LOGIN")) == 2

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from maildaemon_adapters.imap.translate import (
     HIGHEST_UID,
     LONGEST_SET,
+    copied,
     envelope,
     for_people,
     is_temporary,
@@ -121,3 +122,26 @@ def test_a_stand_in_for_a_literal_is_as_long_as_the_literal() -> None:
     literal = Literal(1000, b"kept")
     assert len(literal) == 1000
     assert literal.kept() == b"kept"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("38505 304,319:320 3956:3958", {304: ("38505", 3956), 319: ("38505", 3957), 320: ("38505", 3958)}),
+        ("7 1 9", {1: ("7", 9)}),
+        ("7 2:1 9,12", {1: ("7", 9), 2: ("7", 12)}),
+        ("7 1:2 9", {}),
+        ("7 1:4000000000 1:4000000000", {}),
+        ("7 1,,2 3:", {}),
+        ("7  9", {}),
+        ("", {}),
+        ("x y z", {}),
+    ],
+)
+def test_copyuid_tells_where_each_mail_went_or_nothing(code: str, told: dict[int, tuple[str, int]]) -> None:
+    assert copied(code) == told
+
+
+@given(st.text("0123456789,: ", max_size=40))
+def test_no_copyuid_breaks_the_reading_of_it(code: str) -> None:
+    assert all(uid >= 0 for uid in copied(code))

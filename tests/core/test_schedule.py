@@ -13,9 +13,11 @@ from maildaemon_core.errors import Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.progress import Faltered, GaveUp, advance
 from maildaemon_core.schedule import (
+    FIRST_REFUSED_WAIT,
     FIRST_STORE_WAIT,
     FIRST_WAIT,
     LONGEST_PAUSE,
+    LONGEST_REFUSED_WAIT,
     LONGEST_STORE_WAIT,
     LONGEST_WAIT,
     MAX_ATTEMPTS,
@@ -167,6 +169,19 @@ def test_a_server_that_asks_to_be_left_alone_is_left_alone_but_not_for_ever() ->
     assert next_watch(before, failed=True, now=NOW, retry_after=1e300).due_at == NOW + LONGEST_WAIT
     for odd in (float("nan"), -1.0, 0.0):
         assert next_watch(before, failed=True, now=NOW, retry_after=odd).due_at < NOW + timedelta(minutes=2)
+
+
+@given(st.integers(0, 60), st.sampled_from([timedelta(seconds=5), timedelta(minutes=1), timedelta(hours=3)]))
+def test_who_is_refused_at_the_door_knocks_rarely_and_ever_more_so(failures: int, interval: timedelta) -> None:
+    before = Watch(mailbox=MailboxId("1"), interval=interval, due_at=NOW, failures=failures)
+    refused = next_watch(before, failed=True, now=NOW, refused=True)
+    wait = refused.due_at - NOW
+    doubled = min(FIRST_REFUSED_WAIT * 2 ** min(failures, 10), LONGEST_REFUSED_WAIT)
+    assert max(doubled, interval) <= wait <= max(doubled, interval) * 1.1
+    assert refused.failures == failures + 1
+    assert next_watch(refused, failed=False, now=refused.due_at).failures == 0, "one that is let in starts anew"
+    asked = next_watch(before, failed=True, now=NOW, refused=True, retry_after=7200.0)
+    assert asked.due_at - NOW >= timedelta(hours=2)
 
 
 @given(INTERVALS, st.integers(1, 2000))

@@ -17,7 +17,7 @@ from maildaemon_core.engine.roster import Member
 from maildaemon_core.engine.seats import HANGING, MOST_HANGING, Seat, Seats
 from maildaemon_core.engine.sweep import STOPPED
 from maildaemon_core.engine.watched import LONGEST_SILENCE, Watched, is_dead, is_stuck
-from maildaemon_core.errors import Trouble
+from maildaemon_core.errors import LoginRefused, Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import EntriesRecorded, Event, SweepReport, SweepState
 from maildaemon_core.options import MailboxOptions
@@ -265,3 +265,24 @@ def test_a_mailbox_whose_interval_becomes_shorter_is_not_waited_for_any_longer()
     assert seat.due_at >= NOW + timedelta(days=1)
     seats.settle(members(1, interval=60), NOW)
     assert seat.due_at == NOW + timedelta(minutes=1)
+
+
+def test_a_refused_login_is_tried_rarely_unless_somebody_asks_or_something_was_changed() -> None:
+    seats = Seats()
+    seats.settle(members(1), NOW)
+    seat = seats.get(MailboxId("0"))
+    assert seat is not None
+    refused = attrs.evolve(ended(SweepState.FAILED, NOW), trouble=LoginRefused("no").trouble())
+    for minutes in (5, 10, 20, 40, 60, 60):
+        seat.after(refused, None, NOW)
+        assert timedelta(minutes=minutes) <= seat.due_at - NOW <= timedelta(minutes=minutes * 1.1)
+    seat.ask(NOW)
+    assert seat.due_at == NOW
+    seat.begin(NOW)
+    seat.after(refused, None, NOW)
+    assert seat.due_at - NOW >= timedelta(hours=1)
+    seat.renew(NOW)
+    assert seat.due_at == NOW
+    seat.begin(NOW)
+    seat.after(refused, None, NOW)
+    assert seat.due_at - NOW <= timedelta(minutes=5.5), "it begins anew"

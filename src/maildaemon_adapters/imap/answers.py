@@ -6,7 +6,7 @@ Worth its lines: that parser reads letter by letter, and took a tenth of the tim
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -38,6 +38,31 @@ def plain_answers(data: Sequence[Any]) -> dict[int, Mapping[bytes, Any]] | None:
             return None
         found[uid] = answer
     return found
+
+
+def each_answer(data: Sequence[Any]) -> Iterator[list[Any]]:
+    """The answers one by one, as imaplib collects them: pairs of a line and a literal, and the line that ends it."""
+    answer: list[Any] = []
+    for item in data:
+        answer.append(item)
+        if isinstance(item, bytes):
+            yield answer
+            answer = []
+
+
+def joined(answers: Iterable[Mapping[bytes, Any]]) -> dict[int, Mapping[bytes, Any]]:
+    """What is told of each UID; an answer without one is of nobody knows which mail, and says nothing.
+
+    Without that the number of a mail in the folder would be taken for a UID, and one mail for another.
+    """
+    found: dict[int, dict[bytes, Any]] = {}
+    for answer in answers:
+        uid = answer.get(b"UID")
+        if isinstance(uid, int):
+            told = {name: value for name, value in answer.items() if name != b"UID"}
+            known = found.setdefault(uid, {})
+            known |= {name: value for name, value in told.items() if value is not None or name not in known}
+    return {**found}
 
 
 def _answer(line: bytes, literal: bytes) -> dict[bytes, Any] | None:

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from maildaemon_adapters.imap.session import Renumbered, Session
-from maildaemon_adapters.imap.translate import for_people
+from maildaemon_adapters.imap.stand_ins import stand_in_for
+from maildaemon_adapters.imap.translate import asks_to_wait, for_people, pause
 from maildaemon_adapters.imap.wire import Broken, Refused, Unparsable
 from maildaemon_core.errors import SourceUnavailable, Trouble
 from maildaemon_core.message import Content, FolderRef, MessageRef
@@ -24,7 +25,7 @@ def fetch(
         return
     folder = refs[0].folder
     with session.translated(f"fetching from {folder!r}"):
-        uidvalidity = session.open(folder).uidvalidity
+        uidvalidity = session.view(folder).uidvalidity
     wanted: dict[int, MessageRef] = {}
     for ref in dict.fromkeys(refs):
         if ref.uidvalidity == uidvalidity and _UID.fullmatch(ref.uid):
@@ -48,10 +49,10 @@ class _Fetching:
     def answers(self, wanted: Mapping[int, MessageRef], at_once: int) -> Iterator[Fetched | Vanished | Unfetched]:
         missing = []
         for uid, got in self._bodies(sorted(wanted), at_once):
-            if got is None:
+            if got is None or _is_notice_of_removal(got):
                 missing.append(uid)
             else:
-                yield _answer(wanted[uid], got)
+                yield self._answer(wanted[uid], got)
         there = self._looked_for(missing)
         for uid in missing:
             if isinstance(there, Trouble):
@@ -61,7 +62,15 @@ class _Fetching:
             else:
                 for _, got in self._bodies([uid], 1):
                     nothing = _unread(self._folder, uid, "the server gives nothing for it")
-                    yield _answer(wanted[uid], nothing if got is None else got)
+                    yield self._answer(wanted[uid], nothing if got is None else got)
+
+    def _answer(self, ref: MessageRef, got: Content | Trouble) -> Fetched | Unfetched:
+        if isinstance(got, Trouble):
+            return Unfetched(ref=ref, trouble=got)
+        if (notice := stand_in_for(got)) is None:
+            return Fetched(ref=ref, content=got)
+        got.close()
+        return Unfetched(ref=ref, trouble=_unread(self._folder, int(ref.uid), notice.words))
 
     def _bodies(self, uids: Sequence[int], at_once: int) -> Iterator[tuple[int, Content | Trouble | None]]:
         """Each mail, or the trouble with it, or None where the server gave nothing for it.
@@ -79,6 +88,8 @@ class _Fetching:
                 self._broke(error)
                 waiting.extendleft([uid] for uid in reversed(now))
             except (Unparsable, Refused) as error:
+                if isinstance(error, Refused) and asks_to_wait(str(error)):
+                    raise self._unavailable(error) from None
                 if len(now) == 1:
                     yield now[0], _unread(self._folder, now[0], for_people(str(error)))
                     continue
@@ -93,6 +104,14 @@ class _Fetching:
                 finally:
                     for left in found.values():
                         left.close()
+
+    def _unavailable(self, error: Refused) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"fetching from {self._folder!r} at {self._session.where}: the server wants to be left alone for a while: "
+            f"{for_people(str(error))}",
+            remedy="it will be tried again",
+            retry_after=pause(str(error)),
+        )
 
     def _broke(self, error: Broken) -> None:
         if self._broken:
@@ -116,8 +135,12 @@ class _Fetching:
                 return _unread(self._folder, missing[0], for_people(str(error)))
 
 
-def _answer(ref: MessageRef, got: Content | Trouble) -> Fetched | Unfetched:
-    return Unfetched(ref=ref, trouble=got) if isinstance(got, Trouble) else Fetched(ref=ref, content=got)
+def _is_notice_of_removal(got: Content | Trouble) -> bool:
+    """Whether it may have gone; if so it is closed, for whatever is there is fetched again."""
+    if isinstance(got, Trouble) or (notice := stand_in_for(got)) is None or not notice.gone:
+        return False
+    got.close()
+    return True
 
 
 def _renumbered(folder: FolderRef) -> Trouble:

@@ -32,7 +32,7 @@ def _folder(session: Session, folder: FolderRef, care: Aftercare) -> Iterator[Fi
     try:
         opened = session.open(folder)
     except FolderMissing as error:
-        there = ", ".join(sorted(name for _, _, name in session.connection.listed())[:20])
+        there = ", ".join(sorted(each.name for each in session.connection.listed())[:20])
         yield Finding(
             level=Level.FAULT, subject=subject, message=error.message, remedy=f"{error.remedy}; there are: {there}"
         )
@@ -93,26 +93,13 @@ def _target(session: Session, target: FolderRef, folders: Sequence[FolderRef]) -
         yield Finding(level=Level.FAULT, subject=subject, message="is watched itself", remedy="move to another folder")
         return
     found = connection.listed(target)
-    if found:
-        if any("\\noselect" in {each.lower() for each in attributes} for attributes, _, _ in found):
-            yield Finding(
-                level=Level.FAULT,
-                subject=subject,
-                message="only holds other folders",
-                remedy="name one that can hold mails",
-            )
-        else:
-            yield Finding(level=Level.FINE, subject=subject, message="exists")
-        return
-    separator = next((each for _, each, _ in connection.listed(FolderRef("INBOX"))), "")
-    prefixes = connection.prefixes() if "NAMESPACE" in session.abilities else [""]
-    if separator and separator != "/" and "/" in target:
-        message, remedy = f"this server separates folders by {separator!r}, not by '/'", f"write {separator}"
-    elif prefixes and not any(target.startswith(prefix) for prefix in prefixes):
-        message, remedy = f"our folders begin with {prefixes[0]!r} on this server", f"write {prefixes[0]}{target}"
+    spelled = target if found else session.spelling(target)
+    if any("\\noselect" in {attribute.lower() for attribute in each.attributes} for each in found):
+        level, message, remedy = Level.FAULT, "only holds other folders", "name one that can hold mails"
+    elif found:
+        level, message, remedy = Level.FINE, "exists", ""
+    elif spelled != target:
+        level, message, remedy = Level.WARNING, "is not how this server writes names of folders", f"write {spelled}"
     else:
-        yield Finding(
-            level=Level.FINE, subject=subject, message="does not exist yet; it is made when the first mail is moved"
-        )
-        return
-    yield Finding(level=Level.WARNING, subject=subject, message=message, remedy=remedy)
+        level, message, remedy = Level.FINE, "does not exist yet; it is made when the first mail is moved", ""
+    yield Finding(level=level, subject=subject, message=message, remedy=remedy)

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from maildaemon_adapters.imap.sasl import with_certificate, with_token
 from maildaemon_adapters.imap.settings import ImapSettings
-from maildaemon_adapters.imap.translate import for_people, is_temporary, response
+from maildaemon_adapters.imap.translate import for_people, is_temporary, pause, response
 from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsable, plain_reply
 from maildaemon_adapters.oauth.sasl import choose
 from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
@@ -173,7 +173,8 @@ def _must_be_plain(user: str, password: str, abilities: frozenset[str], where: s
 def _refused(said: str, where: str, user: str, secrets: Iterable[str], *, takes_tokens: bool) -> MaildaemonError:
     shown = for_people(said, secrets=secrets)
     if is_temporary(said):
-        return SourceUnavailable(f"{where} lets nobody in at present: {shown}", remedy="it will be tried again later")
+        message = f"{where} lets nobody in at present: {shown}"
+        return SourceUnavailable(message, remedy="it will be tried again later", retry_after=pause(said))
     code, _ = response(said)
     if code == "PRIVACYREQUIRED":
         return LoginRefused(f"{where} wants TLS before a login: {shown}", remedy="write tls: starttls, or useSsl: true")

@@ -44,7 +44,7 @@ class ImapSettings(OAuthSettings):
     minimum_tls: MinimumTls = "1.2"
     client_cert_file: str | None = attrs.field(default=None, validator=one_line, metadata={"local_path": True})
     client_key_file: str | None = attrs.field(default=None, validator=one_line, metadata={"local_path": True})
-    fetch_count: int = attrs.field(default=50, validator=Within(1, 100))
+    fetch_count: int = attrs.field(default=100, validator=Within(1, 100))
     idle_seconds: int = attrs.field(default=1680, validator=Within(10, 1740))
 
     @property

@@ -73,11 +73,11 @@ class ImapSource:
         canonical = {special.lower(): special for special in _SPECIAL}
         return [
             FolderInfo(
-                name=FolderRef(name),
-                special_use=frozenset(canonical[each.lower()] for each in attributes if each.lower() in canonical),
-                selectable=not {each.lower() for each in attributes} & _NO_MAILS,
+                name=FolderRef(each.name),
+                special_use=frozenset(canonical[it.lower()] for it in each.attributes if it.lower() in canonical),
+                selectable=each.opens and not {it.lower() for it in each.attributes} & _NO_MAILS,
             )
-            for attributes, _, name in found
+            for each in found
         ]
 
     def list_since(self, folder: FolderRef, cursor: Cursor | None, *, limit: int) -> Page:

@@ -6,17 +6,21 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from maildaemon_adapters.imap.session import Session
+from maildaemon_adapters.imap.stand_ins import StandIn, stand_in
 from maildaemon_adapters.imap.translate import (
     HEADER_FIELDS,
     for_people,
     header_block,
     is_temporary,
+    pause,
     response,
     strong_id,
     strong_items,
 )
-from maildaemon_adapters.imap.wire import Connection, Opened, Refused, Unparsable
+from maildaemon_adapters.imap.wire import Connection, Copied, Opened, Refused, Unparsable
 from maildaemon_core.errors import FolderMissing, Trouble
 from maildaemon_core.headers import read_headers
 from maildaemon_core.message import FolderRef, MessageRef
@@ -36,7 +40,7 @@ def settle(session: Session, mails: Sequence[Known], care: Aftercare) -> Mapping
     folder = mails[0].ref.folder
     with session.translated(f"tidying {folder!r}"):
         try:
-            opened = session.open(folder, writable=True)
+            opened = session.view(folder, writable=True)
         except FolderMissing as error:
             return {mail.ref: error.trouble() for mail in mails}
         except Refused as error:
@@ -69,6 +73,8 @@ def _look(session: Session, numbered: Mapping[int, Known]) -> Mapping[int, Outco
         answer = answers.get(uid, {})
         if uid in missing:
             found[uid] = _unknown(mail.ref) if uid in there else Settled(gone=True)
+        elif notice := stand_in(read_headers(header_block(answer) or b"")):
+            found[uid] = _made_up(mail.ref, notice)
         elif _is_same(mail, answer):
             found[uid] = answer
         else:
@@ -96,6 +102,12 @@ def _act(
                 return _delete(session, folder, set(ours))
     except (Refused, Unparsable) as error:
         trouble = _refused(folder, error, {Action.SEEN: "mark", Action.MOVE: "move"}.get(care.action, "delete"))
+        if (
+            care.folder
+            and isinstance(error, Refused)
+            and (spelled := session.spelling(FolderRef(care.folder))) != care.folder
+        ):
+            trouble = attrs.evolve(trouble, remedy=f"this server writes names otherwise: write {spelled}")
         return dict.fromkeys(ours, trouble)
 
 
@@ -138,26 +150,29 @@ def _move(session: Session, folder: FolderRef, target: FolderRef, uids: Collecti
         return dict.fromkeys(uids, Settled())
     connection = session.connection
     if "MOVE" in session.abilities:
-        _into(connection, target, lambda: connection.move_to(uids, target))
+        put = _into(connection, target, lambda: connection.move_to(uids, target))
     elif "UIDPLUS" in session.abilities:
-        _into(connection, target, lambda: connection.copy_to(uids, target))
+        put = _into(connection, target, lambda: connection.copy_to(uids, target))
         _remove(connection, uids)
     else:
         return dict.fromkeys(uids, _lacking(session, folder, "MOVE nor UIDPLUS", "moved"))
-    return _gone(connection, folder, uids)
+    there = {uid: MessageRef(target, uidvalidity, str(new)) for uid, (uidvalidity, new) in put.items()}
+    return {
+        uid: attrs.evolve(outcome, moved_to=there.get(uid)) if isinstance(outcome, Settled) else outcome
+        for uid, outcome in _gone(connection, folder, uids).items()
+    }
 
 
-def _into(connection: Connection, target: FolderRef, put: Callable[[], None]) -> None:
+def _into(connection: Connection, target: FolderRef, put: Callable[[], Copied]) -> Copied:
     """``put``, once more with the target made if that was missing."""
     try:
-        put()
+        return put()
     except Refused as error:
-        if response(str(error))[0] != "TRYCREATE" and connection.listed(target):
+        code, _ = response(str(error))
+        if code not in {"TRYCREATE", "NONEXISTENT"} and (code or connection.listed(target)):
             raise
-    else:
-        return
     connection.create(target)
-    put()
+    return put()
 
 
 def _gone(connection: Connection, folder: FolderRef, uids: Collection[int]) -> Mapping[int, Outcome]:
@@ -201,6 +216,15 @@ def _unknown(ref: MessageRef) -> Trouble:
     )
 
 
+def _made_up(ref: MessageRef, notice: StandIn) -> Trouble:
+    return Trouble(
+        error="MailNotRead",
+        message=f"of the mail with UID {ref.uid} in {ref.folder!r} {notice.words}; it was left alone",
+        remedy="look at it with another mail program, on Exchange with Outlook",
+        transient=notice.gone,
+    )
+
+
 def _lacking(session: Session, folder: FolderRef, ability: str, done: str) -> Trouble:
     return Trouble(
         error="AbilityMissing",
@@ -217,6 +241,9 @@ def _refused(folder: FolderRef, error: Refused | Unparsable, doing: str) -> Trou
     return Trouble(
         error="NotAllowed" if read_only else "ServerRefused",
         message=f"the server does not let us {doing} in {folder!r}: {for_people(said)}",
-        remedy="give this account the right to do so there, or do without this aftercare",
+        remedy="make room in the mailbox, or have its quota raised"
+        if code == "OVERQUOTA"
+        else "give this account the right to do so there, or do without this aftercare",
         transient=is_temporary(said) or not read_only,
+        retry_after=pause(said),
     )

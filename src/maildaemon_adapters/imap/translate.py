@@ -18,17 +18,31 @@ HIGHEST_UID: Final = 2**32 - 1
 LONGEST_SET: Final = 7000
 """Octets of a UID set: a command line should stay below 8192 (RFC 9051 §4, and Exchange says BAD to longer ones)."""
 
+MOST_COPIED: Final = 100_000
+"""So many mails are believed to have been put elsewhere by one command."""
+
 LONGEST_SAYING: Final = 200
 """Characters of what a server said that are shown to people."""
 
 HEADER_FIELDS: Final = "BODY.PEEK[HEADER.FIELDS (MESSAGE-ID DATE FROM TO SUBJECT)]"
 """What a fingerprint is made of."""
 
-TEMPORARY: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "EXPUNGEISSUED"})
+TEMPORARY: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED", "EXPUNGEISSUED", "OVERQUOTA"})
 """Response codes (RFC 5530; THROTTLED is Gmail's) that say: try again later."""
 
-_TEMPORARY_WORDS = re.compile(r"too many|try again|temporar|simultaneous|exceeded", re.IGNORECASE)
+WAIT: Final = frozenset({"THROTTLED", "LIMIT", "OVERQUOTA"})
+"""Those that hold for the whole account: asking for the next mail makes it worse.  OVERQUOTA is what Gmail says to
+whoever has fetched too much in a day."""
+
+_TEMPORARY_WORDS = re.compile(
+    r"too many|try again|temporar|simultaneous|exceeded|throttled|backoff|(?:server|service) unavailable"
+    r"|authenticated but not connected",  # Exchange, while it moves a mailbox about
+    re.IGNORECASE,
+)
+_BACK_OFF = re.compile(r"suggested back-?off time: *([0-9]{1,12}) *(milli)?seconds", re.IGNORECASE)
 _CURSOR = re.compile(r"([1-9][0-9]{0,9}):(0|[1-9][0-9]{0,9})", re.ASCII)
+_SET = r"[0-9]{1,10}(?::[0-9]{1,10})?(?:,[0-9]{1,10}(?::[0-9]{1,10})?)*"
+_COPIED = re.compile(rf"([1-9][0-9]{{0,9}}) ({_SET}) ({_SET})", re.ASCII)
 _CODE = re.compile(r"(?:\[([A-Za-z0-9-]+)(?: ([^\]]*))?\] ?)?(.*)", re.DOTALL)
 
 
@@ -55,6 +69,24 @@ def uid_sets(uids: Iterable[int]) -> Iterator[str]:
         yield piece
 
 
+def copied(code: str) -> dict[int, tuple[str, int]]:
+    """What COPYUID (RFC 4315 §3) tells: UIDVALIDITY and new UID by old one.  Empty if it makes no sense."""
+    found = _COPIED.fullmatch(code)
+    if found is None:
+        return {}
+    old, new = _each(found[2]), _each(found[3])
+    return dict(zip(old, ((found[1], uid) for uid in new), strict=True)) if len(old) == len(new) else {}
+
+
+def _each(uid_set: str) -> Sequence[int]:
+    """The UIDs of a set in its order; none if there are more than anybody moves at once."""
+    pairs = [piece.partition(":") for piece in uid_set.split(",")]
+    runs = [(int(first), int(last or first)) for first, _, last in pairs]
+    if sum(abs(last - first) + 1 for first, last in runs) > MOST_COPIED:
+        return []
+    return [uid for first, last in runs for uid in range(min(first, last), max(first, last) + 1)]
+
+
 def _runs(ascending: Sequence[int]) -> Iterator[tuple[int, int]]:
     first = last = 0
     for uid in ascending:
@@ -79,6 +111,18 @@ def is_temporary(text: str) -> bool:
     """Whether the server says that the same may work later."""
     code, words = response(text)
     return code in TEMPORARY or (not code and _TEMPORARY_WORDS.search(words) is not None)
+
+
+def asks_to_wait(text: str) -> bool:
+    """Whether the server wants to be left alone for a while, whatever else we would ask of it."""
+    code, words = response(text)
+    return code in WAIT or pause(text) is not None or (not code and "throttled" in words.lower())
+
+
+def pause(text: str) -> float | None:
+    """The seconds for which the server asks to be left alone, as Exchange puts it; None if it does not say."""
+    found = _BACK_OFF.search(text)
+    return None if found is None else int(found[1]) / (1000 if found[2] else 1)
 
 
 def for_people(text: str, *, secrets: Iterable[str] = ()) -> str:
@@ -120,7 +164,7 @@ def envelope(ref: MessageRef, answer: Mapping[bytes, Any], *, otherwise: datetim
         ref=ref,
         headers=Headers() if block is None else read_headers(block),
         received=_utc(answer.get(b"INTERNALDATE")) or otherwise,
-        size=size if isinstance(size, int) else None,
+        size=size if isinstance(size, int) and size >= 0 else None,
         strong_id=strong_id(answer),
     )
 

@@ -21,8 +21,9 @@ from imapclient import IMAPClient
 from imapclient.exceptions import ProtocolError
 from imapclient.response_parser import parse_fetch_response
 
-from maildaemon_adapters.imap.answers import plain_answers
-from maildaemon_adapters.imap.translate import HIGHEST_UID, response, uid_sets
+from maildaemon_adapters.imap.answers import each_answer, joined, plain_answers
+from maildaemon_adapters.imap.names import Listed, read_listed
+from maildaemon_adapters.imap.translate import HIGHEST_UID, copied, response, uid_sets
 from maildaemon_adapters.imap.transport import Literal, Receive, Transport
 from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_core.message import BytesContent, Content
@@ -37,6 +38,9 @@ GOODBYE_SECONDS = 5.0
 
 PARSERS_FAIL_WITH = (ValueError, TypeError, LookupError, AssertionError, RecursionError)
 """What imaplib and IMAPClient raise on answers that their authors did not think of."""
+
+Copied = Mapping[int, tuple[str, int]]
+"""UIDVALIDITY and UID that mails have got in the folder that they were put into, by the UID that they had."""
 
 Answers = Mapping[int, Mapping[bytes, Any]]
 """What FETCH told of each UID."""
@@ -156,17 +160,19 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
 
     # ---- folders ----
 
-    def listed(self, name: str | None = None) -> Sequence[tuple[frozenset[str], str, str]]:
-        """Attributes, separator and name of each folder, or of that one."""
+    def listed(self, name: str | None = None) -> Sequence[Listed]:
+        """Each folder, or that one."""
+        pattern = "*" if name is None or set(name) & {"*", "%"} else name
+        try:
+            quoted = self._normalise_folder(pattern)
+        except Refused:
+            return []
         with self._command():
-            if name is not None and not set(name) & {"*", "%"}:
-                found = self.list_folders("", name)
-            else:
-                found = self.list_folders()
+            data = self._checked(self._imap.list('""', quoted))
         return [
-            (frozenset(_text(each) for each in attributes), _text(separator or b""), shown)
-            for attributes, separator, shown in found
-            if isinstance(shown, str) and (name is None or shown == name or name.upper() == shown.upper() == "INBOX")
+            each
+            for each in read_listed(data)
+            if name is None or each.name == name or name.upper() == each.name.upper() == "INBOX"
         ]
 
     def open_folder(self, name: str, *, writable: bool = False) -> Opened:
@@ -190,6 +196,14 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         with self._command():
             data = self._checked(self._imap.myrights(self._normalise_folder(name)))
         return _text(data[-1] or b"").rpartition(" ")[2]
+
+    def _normalise_folder(self, folder_name: str) -> bytes:
+        """The name as a quoted string.  Raises ``Refused`` for half a character: no folder can be called so."""
+        try:
+            quoted: bytes = super()._normalise_folder(folder_name)
+        except UnicodeEncodeError:
+            raise Refused("[NONEXISTENT] no folder can have such a name") from None
+        return quoted
 
     def prefixes(self) -> Sequence[str]:
         """What the names of our own folders begin with (RFC 2342)."""
@@ -279,7 +293,11 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         if glance is not None:
             return glance
         try:
-            return parse_fetch_response(data, normalise_times=False)  # type: ignore[no-any-return]
+            return joined(
+                answer
+                for one in each_answer(data)
+                for answer in parse_fetch_response(one, normalise_times=False, uid_is_key=False).values()
+            )
         except (ProtocolError, *PARSERS_FAIL_WITH) as error:
             raise Unparsable(f"an answer to FETCH that is not IMAP: {type(error).__name__}") from None
 
@@ -290,16 +308,22 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         """UID EXPUNGE (RFC 4315), never the EXPUNGE of a whole folder."""
         self._each_set(uids, "EXPUNGE")
 
-    def move_to(self, uids: Iterable[int], folder: str) -> None:
-        self._each_set(uids, "MOVE", self._normalise_folder(folder))
+    def move_to(self, uids: Iterable[int], folder: str) -> Copied:
+        """UID MOVE (RFC 6851), and where the mails are now, as far as the server says."""
+        return self._each_set(uids, "MOVE", self._normalise_folder(folder))
 
-    def copy_to(self, uids: Iterable[int], folder: str) -> None:
-        self._each_set(uids, "COPY", self._normalise_folder(folder))
+    def copy_to(self, uids: Iterable[int], folder: str) -> Copied:
+        """UID COPY, and where the copies are, as far as the server says."""
+        return self._each_set(uids, "COPY", self._normalise_folder(folder))
 
-    def _each_set(self, uids: Iterable[int], command: str, *arguments: str | bytes) -> None:
+    def _each_set(self, uids: Iterable[int], command: str, *arguments: str | bytes) -> Copied:
+        told: dict[int, tuple[str, int]] = {}
         for uid_set in uid_sets(uids):
+            self._imap.response("COPYUID")
             with self._command():
                 self._checked(self._imap.uid(command, uid_set, *arguments))
+            told |= copied(self._code("COPYUID"))
+        return told
 
     # ---- how commands end ----
 

@@ -17,7 +17,7 @@ from maildaemon_core.engine.catalog import UnknownMailbox
 from maildaemon_core.engine.roster import Member, NotSwept
 from maildaemon_core.engine.sweep import STOPPED
 from maildaemon_core.engine.watched import Watched
-from maildaemon_core.errors import MaildaemonError, StoreUnavailable
+from maildaemon_core.errors import LoginRefused, MaildaemonError, StoreUnavailable
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import SweepReport, SweepState
 from maildaemon_core.progress import Outcome
@@ -114,7 +114,8 @@ class Seat:
             self.last_success = self.since = now
         else:
             asked = report.trouble.retry_after if report.trouble else None
-            self.watch = next_watch(self.watch, failed=True, now=now, retry_after=asked)
+            refused = report.trouble is not None and report.trouble.error == LoginRefused.__name__
+            self.watch = next_watch(self.watch, failed=True, now=now, retry_after=asked, refused=refused)
         self.last = report
         return self.due_at
 
