@@ -178,6 +178,7 @@ def test_a_certificate_that_nobody_uploaded_is_refused(server: TokenServer) -> N
         (signed(RSA, days=-1) + pem(RSA), "has expired on"),
         (pem(RSA).replace("M", "?") + signed(RSA), "cannot be read"),
     ],
+    ids=map(str, range(8)),  # the texts are others in each process
 )
 def test_a_certificate_that_is_of_no_use_is_said_to_be_so_before_anybody_is_asked(
     server: TokenServer, text: str, why: str
@@ -254,11 +255,11 @@ def test_errors_of_rfc_6749_have_words(server: TokenServer, error: str, what: st
 
 
 @pytest.mark.parametrize("way", [entra, plain])
-@pytest.mark.parametrize("dated", [False, True])
+@pytest.mark.parametrize("moment", [False, True])
 def test_one_who_asks_us_to_wait_is_left_alone_by_everybody(
-    server: TokenServer, way: Callable[[TokenServer], OAuthSettings], dated: bool
+    server: TokenServer, way: Callable[[TokenServer], OAuthSettings], *, moment: bool
 ) -> None:
-    after = format_datetime(datetime.now(UTC) + timedelta(seconds=130), usegmt=True) if dated else "120"
+    after = format_datetime(datetime.now(UTC) + timedelta(seconds=125), usegmt=True) if moment else "120"
     server.instead("/token", Said(429, b"slow down", {"Retry-After": after}))
     for _ in range(3):
         error = failing(app(), way(server))

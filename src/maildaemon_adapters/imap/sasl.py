@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from maildaemon_adapters.imap.settings import ImapSettings
-from maildaemon_adapters.imap.translate import is_temporary
+from maildaemon_adapters.imap.translate import is_temporary, pause
 from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsable
 from maildaemon_adapters.oauth import Bearer, forget, token_for
 from maildaemon_adapters.oauth.sasl import choose, without_tokens
@@ -86,7 +86,8 @@ def _refused(said: str, bearer: Bearer, where: str, user: str, client: str) -> M
     reason = f" ({bearer.reason})" if bearer.reason else ""
     shown = without_tokens(said) + reason
     if is_temporary(said) or _NOT_CONNECTED in said.lower():
-        return SourceUnavailable(f"{where} lets nobody in at present: {shown}", remedy="it will be tried again later")
+        message = f"{where} lets nobody in at present: {shown}"
+        return SourceUnavailable(message, remedy="it will be tried again later", retry_after=pause(said))
     return LoginRefused(
         f"{where} does not accept the token of the app {client!r} for {user!r}: {shown}",
         remedy="check mailbox, and that the app may open it: at Microsoft 365 with IMAP.AccessAsApp and an "
