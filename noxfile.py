@@ -84,6 +84,7 @@ SERVERS = {
     "dovecot": "dovecot-imapd",
     "node": "nodejs",
     "npm": "npm",
+    "pop3-login": "dovecot-pop3d",
     "postgres": "postgresql",
     "proftpd": "proftpd-mod-crypto",
     "smbd": "samba",
@@ -103,7 +104,7 @@ SERVICES = {
 FROM_NPM = {"azurite": "3.35.0"}
 """What of the tests' servers comes from npm, with its version; it is kept in ``.nox/npm``."""
 
-AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/postgresql/*/bin")
+AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/dovecot", "usr/lib/postgresql/*/bin")
 """Where Debian keeps servers, and not everybody's PATH leads to."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")

@@ -34,7 +34,7 @@ class Unstuffer:
             self._held = data
             return b""
         out: list[bytes] = []
-        given = at = 0
+        given = at = kept = 0
         while True:
             at = data.find(self._mark, at)
             if at < 0:

@@ -1,7 +1,7 @@
 """One connection that speaks POP3 (RFC 1939), and its ways to fail as three: refused, unparsable, broken.
 
-poplib is not used: it takes no line of more than 2,048 bytes, holds a mail as a list of lines, and its timeout holds for
-a single read.
+poplib is not used: it takes no line of more than 2,048 bytes, holds a mail as a list of lines, and its timeout holds
+for a single read.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from maildaemon_adapters.pop3.dots import Unstuffer
@@ -167,7 +167,7 @@ class Connection:
                 found.append(piece)
             return b"".join(found).splitlines()
 
-    def mails(self, lines: Sequence[str], *, at_once: int) -> Iterator[Iterator[bytes] | Refused]:
+    def mails(self, lines: Sequence[str], *, at_once: int) -> Generator[Iterator[bytes] | Refused]:
         """Commands that each bring a mail, or a part of one: each answer in turn, as pieces, to be read to its end.
 
         Several commands are sent at once, where that is allowed.  ``OutOfStep`` is raised when what was given last did

@@ -36,7 +36,7 @@ def busy(text: str) -> str:
     code, words = response(text)
     if code:
         return code if code in BUSY else ""
-    if _LOCKED.search(words):
+    if _LOCKED.search(words) and "account" not in words.lower():  # an account that is locked stays so
         return "IN-USE"
     return "SYS/TEMP" if _TEMPORARY.search(words) else ""
 
