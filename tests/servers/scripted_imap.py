@@ -136,6 +136,12 @@ class Conversation:
     def send(self, data: bytes) -> None:
         self._client.sendall(data.replace(b"{tag}", self.tag))
 
+    def heard(self) -> str:
+        """The next line that the client sends, which is noted with the others."""
+        line = self._file.readline().decode("latin-1").rstrip("\r\n")
+        self.server.lines.append(line)
+        return line
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)

@@ -203,7 +203,7 @@ class _Server(ThreadingHTTPServer):
             super().finish_request(request, client_address)
             return
         with self.context.wrap_socket(request, server_side=True) as secured:
-            super().finish_request(secured, client_address)  # type: ignore[arg-type]
+            super().finish_request(secured, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or did not believe the certificate: that is what tests are about."""

@@ -119,7 +119,10 @@ def refusal(
     shown = said(told or name or "no reason given", secrets)
     if name in _LATER_ERRORS or _LATER & set(codes):
         return SourceUnavailable(f"{where} gives no token at present: {shown}", remedy="it will be asked again later")
-    words = next((_ENTRA[code] for code in codes if code in _ENTRA), None) or _OTHERS.get(name, _ANY)
+    ordinary = (
+        _ANY if codes else _OTHERS.get(name, _ANY)
+    )  # a code says more than invalid_client, to whoever looks it up
+    words = next((_ENTRA[code] for code in codes if code in _ENTRA), ordinary)
     names = {"client": client, "tenant": tenant, "scope": scope}
     return LoginRefused(f"{where}: {words.what.format(**names)}; it says: {shown}", remedy=words.remedy.format(**names))
 

@@ -8,6 +8,7 @@ OAUTHBEARER: RFC 7628.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Final, Literal
 
@@ -18,7 +19,10 @@ Mechanism = Literal["XOAUTH2", "OAUTHBEARER"]
 _FAREWELLS: Final[dict[Mechanism, bytes]] = {"XOAUTH2": b"", "OAUTHBEARER": b"\x01"}
 """What is answered to a refusal, so that the server ends the exchange: an empty line, and RFC 7628 §3.2.3."""
 
-_TELLING: Final = ("status", "error", "error_description", "schemes", "scope", "openid-configuration")
+_TELLING: Final = ("status", "error", "error_description", "schemes", "scope")
+
+_LONG: Final = re.compile(r"[\w+/=.~-]{40,}")
+"""What could be a piece of a token, or of a message that held it in Base64."""
 
 
 def xoauth2(user: str, token: str) -> bytes:
@@ -48,7 +52,6 @@ class Bearer:
     def __init__(self, mechanism: Mechanism, user: str, token: str, *, host: str = "", port: int = 0) -> None:
         self.mechanism: Mechanism = mechanism
         self.first = xoauth2(user, token) if mechanism == "XOAUTH2" else oauthbearer(user, token, host, port)
-        self._token = token
         self._told = False
         self._challenge: bytes | None = None
 
@@ -81,7 +84,12 @@ class Bearer:
             told = None
         if isinstance(told, dict):
             text = ", ".join(f"{name} {told[name]}" for name in _TELLING if isinstance(told.get(name), (str, int)))
-        return said(text, [self._token])
+        return without_tokens(text)
+
+
+def without_tokens(text: str) -> str:
+    """A server's words as one line that may be shown: some repeat what they were told, whole or cut off."""
+    return said(_LONG.sub("***", text))
 
 
 def choose(abilities: Collection[str]) -> Mechanism | None:
