@@ -32,4 +32,8 @@ TELLING = {
     "test_of_many_who_want_the_same_path_one_gets_it",
     "test_whatever_step_it_dies_at_nothing_is_lost_torn_or_doubled",
     "test_big_content_comes_through",
+    # of a source
+    "test_every_mail_is_listed_once_across_pages_oldest_first",
+    "test_the_bytes_are_exactly_what_the_server_holds",
+    "test_exactly_the_given_mails_are_deleted",
 }

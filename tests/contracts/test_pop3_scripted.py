@@ -474,10 +474,10 @@ def test_when_a_mail_was_received_is_what_the_last_server_wrote(
         assert listed(source)[0].received == datetime(2026, 1, 1, expected, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("date", [b"", b"Thu, 1 Jan 9999 00:00:00 +0000", b"Fri, 1 Jan 1904 00:00:00 +0000", b"yesterday"])
-def test_a_mail_that_does_not_say_when_it_was_received_came_when_it_was_seen(
-    server: ScriptedPop3, date: bytes
-) -> None:
+@pytest.mark.parametrize(
+    "date", [b"", b"Thu, 1 Jan 9999 00:00:00 +0000", b"Fri, 1 Jan 1904 00:00:00 +0000", b"yesterday"]
+)
+def test_a_mail_that_does_not_say_when_it_was_received_came_when_it_was_seen(server: ScriptedPop3, date: bytes) -> None:
     server.mails[0] = b"Date: " + date + b"\r\nSubject: dateless\r\n\r\nx\r\n"
     before = datetime.now(UTC)
     with opened(server) as source:

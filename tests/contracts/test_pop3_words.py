@@ -36,7 +36,9 @@ CUTS = st.lists(st.integers(0, 1000), max_size=12)
 
 
 @given(TRICKY, BEHIND, CUTS)
-def test_what_a_server_stuffed_comes_out_as_it_was_however_it_was_cut(raw: bytes, behind: bytes, cuts: list[int]) -> None:
+def test_what_a_server_stuffed_comes_out_as_it_was_however_it_was_cut(
+    raw: bytes, behind: bytes, cuts: list[int]
+) -> None:
     raw = b"Subject: first\r\n" + raw + (b"" if raw.endswith(b"\r\n") else b"\r\n")
     wire = re.sub(rb"\r\n\.", b"\r\n..", raw) + b".\r\n"
     assert fed(wire + behind, cuts, Unstuffer()) == (raw, behind)

@@ -189,7 +189,7 @@ class Talk:
         if self.line.upper() == "QUIT":
             self.close()
 
-    def _answer(self, words: list[str]) -> bytes:
+    def _answer(self, words: list[str]) -> bytes:  # noqa: PLR0912 - a command each
         server = self.server
         match words:
             case ["CAPA"] if server.abilities:
@@ -218,9 +218,9 @@ class Talk:
                 self.marked.add(int(number))
                 return b"+OK\r\n"
             case ["QUIT"]:
-                for number in self.marked:
+                for marked in self.marked:
                     with contextlib.suppress(ValueError):
-                        server.remove(self.mails[number - 1][0])
+                        server.remove(self.mails[marked - 1][0])
                 return b"+OK bye\r\n"
             case ["NOOP"]:
                 return b"+OK\r\n"

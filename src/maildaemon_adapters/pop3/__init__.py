@@ -12,6 +12,12 @@ __all__ = ["KIND", "Pop3Settings", "Pop3Source", "open_pop3"]
 KIND: Kind[Pop3Settings, Pop3Source] = Kind(
     settings=Pop3Settings,
     open=open_pop3,
-    facts=KindFacts(needs_host=True, needs_login=True, actions=frozenset({Action.KEEP, Action.DELETE})),
+    facts=KindFacts(
+        needs_host=True,
+        needs_login=True,
+        actions=frozenset({Action.KEEP, Action.DELETE}),
+        instead_of_password=("clientCertFile",),
+        instead_of_tenant=("oauthTokenUrl",),
+    ),
     problems=pop3_problems,
 )

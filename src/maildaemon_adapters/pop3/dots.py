@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-_END: Final = b".\r\n"
 _DECIDED_AFTER: Final = 1 << 16
 """So many bytes a first line may have; a longer one is taken to end as lines should."""
 
@@ -23,58 +22,45 @@ class Unstuffer:
         self._bare = bare
         self._held = b"\r\n"  # what stands before the first line is as good as the end of one
         self._extra = 2
-        self._mark = b""
+        self._dot = b""
+        self._ends: tuple[bytes, ...] = ()
         self.over = False
         self.rest = b""
 
     def feed(self, block: bytes) -> bytes:
         """What is certain by now."""
         data = self._held + block
-        if not self._mark and not self._decide(data):
+        if not self._dot and not self._decide(data):
             self._held = data
             return b""
-        out: list[bytes] = []
-        given = at = kept = 0
-        while True:
-            at = data.find(self._mark, at)
-            if at < 0:
-                kept = len(data) - self._undecided(data, given)
-                break
-            dot = at + len(self._mark) - 1
-            if length := self._end_at(data, dot):
-                self.over = True
-                kept, self.rest = dot, data[dot + length :]
-                break
-            if _END.startswith(data[dot:]):
-                kept = at  # the end, or not: the next block tells
-                break
-            out.append(data[given:dot])
-            given = at = dot + 1
-        out.append(data[given:kept])
-        self._held = b"" if self.over else data[kept:]
-        return self._without_extra(b"".join(out))
+        found = [(at, end) for end in self._ends if (at := data.find(end)) >= 0]
+        if found:
+            at, end = min(found)
+            kept = at + len(self._dot) - 1
+            self.over, self._held, self.rest = True, b"", data[at + len(end) :]
+        else:
+            kept = len(data) - max(_overlap(data, end) for end in self._ends)
+            self._held = data[kept:]
+        out = data[:kept].replace(self._dot, self._dot[:-1])
+        dropped = min(self._extra, len(out))
+        self._extra -= dropped
+        return out[dropped:]
 
     def _decide(self, data: bytes) -> bool:
+        """How lines end, which the first one tells; False as long as it has not come."""
         first = data.find(b"\n", 2)
         if first < 0 and len(data) < _DECIDED_AFTER:
             return False
         loose = first >= 0 and data[first - 1 : first] != b"\r" and data[2:first] != b"."
-        self._mark = b"\n." if loose or self._bare else b"\r\n."
+        if loose or self._bare:
+            self._dot, self._ends = b"\n.", (b"\n.\r\n",)
+        else:
+            self._dot, self._ends = b"\r\n.", (b"\r\n.\r\n",)
+        if self._bare:
+            self._ends += (b"\n.\n",)
         return True
 
-    def _end_at(self, data: bytes, dot: int) -> int:
-        if data.startswith(_END, dot):
-            return len(_END)
-        return 2 if self._bare and data.startswith(b".\n", dot) else 0
 
-    def _undecided(self, data: bytes, given: int) -> int:
-        """How many of the last bytes may be the beginning of a mark."""
-        for length in range(len(self._mark) - 1, 0, -1):
-            if length <= len(data) - given and data.endswith(self._mark[:length]):
-                return length
-        return 0
-
-    def _without_extra(self, out: bytes) -> bytes:
-        dropped = min(self._extra, len(out))
-        self._extra -= dropped
-        return out[dropped:]
+def _overlap(data: bytes, end: bytes) -> int:
+    """How many of the last bytes may be the beginning of that end."""
+    return next((length for length in range(len(end) - 1, 0, -1) if data.endswith(end[:length])), 0)

@@ -6,8 +6,9 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from maildaemon_adapters.pop3.credentials import Locked
 from maildaemon_adapters.pop3.heads import Head, Heads
-from maildaemon_adapters.pop3.login import Locked, log_in, port_of
+from maildaemon_adapters.pop3.login import log_in, port_of
 from maildaemon_adapters.pop3.maildrop import EMPTY, Maildrop, read_maildrop, read_sizes
 from maildaemon_adapters.pop3.settings import INBOX, Pop3Settings
 from maildaemon_adapters.pop3.wire import Broken, Connection, Refused, Unparsable
