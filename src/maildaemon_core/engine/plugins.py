@@ -26,10 +26,10 @@ DESTINATIONS = "maildaemon.destinations"
 STORES = "maildaemon.stores"
 OPENERS = "maildaemon.openers"
 
-_OURS = frozenset({"azure", "file", "ftp", "gcs", "imap", "s3", "sftp", "smb", "sqlite", "webdav"})
+_OURS = frozenset({"azure", "file", "ftp", "gcs", "imap", "pop3", "s3", "sftp", "smb", "sqlite", "webdav"})
 """Kinds of this distribution, for the line that installs what they need."""
 
-_EXTRA = {"sqlite": "sql", "file": "", "ftp": ""}
+_EXTRA = {"sqlite": "sql", "file": "", "ftp": "", "pop3": ""}
 
 _NOUN = {SOURCES: "source", DESTINATIONS: "destination", STORES: "store", OPENERS: "opener"}
 
