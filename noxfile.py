@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,9 @@ SERVICES = {
 FROM_NPM = {"azurite": "3.35.0"}
 """What of the tests' servers comes from npm, with its version; it is kept in ``.nox/npm``."""
 
+UNPACKED = {"cyrus": ("cyrus-imapd", "cyrus-common", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db")}
+"""Debian's packages that cannot be installed beside others (Cyrus shuts out Dovecot): they lie in ``.nox/unpacked``."""
+
 AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/dovecot", "usr/lib/postgresql/*/bin")
 """Where Debian keeps servers, and not everybody's PATH leads to."""
 
@@ -111,10 +115,32 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 """Debian asks this program whether a freshly installed service may start; 101 means no."""
 
 
+ENVIRONMENT: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": None}
+"""Kept compiled: the tests start some hundred processes, of which each would else compile all of maildaemon again."""
+
+
 def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> None:
     """Installs under the constraints; never anything but what they name."""
     listed = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups) if groups else ()
     session.install("--constraint", str(CONSTRAINTS), *what, *listed)
+
+
+STAMP = ROOT / ".nox" / "tests" / "made-from"
+"""Beside what ``tests`` has installed: what that was made from."""
+
+
+def install_everything(session: nox.Session) -> None:
+    """maildaemon with all extras, and what its tests and their types need."""
+    install(session, "--editable", ".[all]", groups=("types",))
+    stamp = Path(session.virtualenv.location, STAMP.name)
+    if not stamp.exists():  # into an environment that is used again perhaps nothing was installed
+        stamp.write_text(what_is_wanted())
+
+
+def what_is_wanted() -> str:
+    """A digest of all that decides what is installed."""
+    files = (CONSTRAINTS, ROOT / "pyproject.toml")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files) + sys.version.encode()).hexdigest()
 
 
 @nox.session
@@ -129,8 +155,9 @@ def tests(session: nox.Session) -> None:
     """Runs every test that this machine can run, on two cores, and says what it could not run."""
     provide_servers(session)
     provide_from_npm(session)
-    install(session, "--editable", ".[all]", groups=("test",))
-    session.run("python", "-m", "pytest", "-n", "3", *session.posargs)
+    provide_unpacked(session)
+    install_everything(session)
+    session.run("python", "-m", "pytest", "-n", "3", *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session
@@ -138,18 +165,26 @@ def heavy(session: nox.Session) -> None:
     """Runs the heavy cases in full: many examples, many mails, many crashes."""
     provide_servers(session)
     provide_from_npm(session)
+    provide_unpacked(session)
     install(session, "--editable", ".[all]", groups=("test",))
     session.run(
         *("python", "-m", "pytest", "-m", "heavy", "-n", "2", "--timeout", "0", *session.posargs),
-        env={"MAILDAEMON_HEAVY": "1", "MAILDAEMON_HYPOTHESIS": os.environ.get("MAILDAEMON_HYPOTHESIS", "heavy")},
+        env={
+            **ENVIRONMENT,
+            "MAILDAEMON_HEAVY": "1",
+            "MAILDAEMON_HYPOTHESIS": os.environ.get("MAILDAEMON_HYPOTHESIS", "heavy"),
+        },
     )
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Checks every type, strictly."""
-    install(session, "--editable", ".[all]", groups=("types",))
-    session.run("mypy", *session.posargs)
+    """Checks every type, strictly; beside what ``tests`` has installed, if that is all that is wanted now."""
+    program = Path(session.virtualenv.location).with_name("tests") / "bin" / "mypy"
+    if not (program.is_file() and STAMP.is_file() and STAMP.read_text() == what_is_wanted()):
+        install(session, "--editable", ".[all]", groups=("types",))
+        program = Path("mypy")
+    session.run(str(program), *session.posargs, external=True)
 
 
 @nox.session
@@ -197,6 +232,56 @@ def provide_from_npm(session: nox.Session) -> None:
     line = ["npm", "install", "--prefix", str(home), "--no-audit", "--no-fund", "--silent", *wanted]
     if shutil.which("npm") is None or subprocess.call(line, stdin=subprocess.DEVNULL) != 0:
         session.warn(f"tests against {', '.join(missing)} will not run; to run them as well: {' '.join(line)}")
+
+
+def provide_unpacked(session: nox.Session) -> None:
+    """Unpacks what cannot be installed, with the libraries that this machine lacks; where not possible says so."""
+    for name, packages in UNPACKED.items():
+        home = ROOT / ".nox" / "unpacked" / name
+        if home.is_dir():
+            continue
+        if shutil.which("apt-get") is None:
+            session.warn(f"tests against {name} will not run: there is no apt-get to get {', '.join(packages)} with")
+        elif not unpack(session, packages, home):
+            session.warn(f"tests against {name} will not run: {', '.join(packages)} cannot be had, see above")
+
+
+def unpack(session: nox.Session, packages: tuple[str, ...], home: Path) -> bool:
+    """Fetches Debian packages and unpacks them into a folder, which is there only if all of it went well."""
+    fresh = home.with_name(f"{home.name}.part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    downloads = fresh / "downloads"
+    downloads.mkdir(parents=True)
+    wanted = [*packages, *sorted(lacking_libraries(packages))]
+    session.log(f"unpacking {', '.join(wanted)} for the tests")
+    if subprocess.call(["apt-get", "download", "-q", *wanted], cwd=downloads, stdin=subprocess.DEVNULL) != 0:
+        return False
+    for file in sorted(downloads.glob("*.deb")):
+        if subprocess.call(["dpkg", "-x", str(file), str(fresh)], stdin=subprocess.DEVNULL) != 0:
+            return False
+    shutil.rmtree(downloads)
+    fresh.rename(home)
+    return True
+
+
+def lacking_libraries(packages: tuple[str, ...]) -> set[str]:
+    """The libraries that the packages need, each with those that it needs itself, and that are not installed."""
+    lacking: set[str] = set()
+    ask = {*packages}
+    while ask:
+        without = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+        told = output_of("apt-cache", "depends", *(f"--no-{each}" for each in without), *sorted(ask))
+        needed = set(re.findall(r"^  Depends: (lib[a-z0-9.+-]+)$", told, re.MULTILINE)) - lacking - {*packages}
+        known = output_of("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n", *sorted(needed))
+        ask = needed - set(re.findall(r"^ii +(.+)$", known, re.MULTILINE)) if needed else set()
+        lacking |= ask
+    return lacking
+
+
+def output_of(*command: str) -> str:
+    quiet = subprocess.DEVNULL
+    done = subprocess.run(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, text=True, check=False)
+    return done.stdout
 
 
 def is_there(program: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from maildaemon_core import codec, errors, monitoring
+from maildaemon_core.engine.holder import is_idle
 from maildaemon_core.monitoring import Counts
 from maildaemon_core.ports import Finding
 from maildaemon_core.progress import Artifact, Entry, Outcome
@@ -145,7 +146,7 @@ class MailboxInfo:
     """How one mailbox is.
 
     ``configured``: its configuration is in use here.  ``nextSweep``: when it is due.  ``heldBy``: who works on it just
-    now.  ``backlog``: the open mails of each folder.
+    now.  ``waiting``: nobody does, and its server is to tell of new mail.  ``backlog``: the open mails of each folder.
     """
 
     mailbox: str
@@ -158,6 +159,7 @@ class MailboxInfo:
     failing_since: datetime | None
     next_sweep: datetime | None
     held_by: str | None
+    waiting: bool
     backlog: dict[str, int]
 
 
@@ -259,6 +261,7 @@ def _artifact(artifact: Artifact) -> StoredArtifact:
 
 def info_document(info: monitoring.MailboxInfo, *, configured: bool) -> Json:
     """How one mailbox is; ``configured``: its configuration is in use here."""
+    waiting = info.held_by is not None and is_idle(info.held_by)
     document: Json = codec.write(
         MailboxInfo(
             mailbox=info.mailbox,
@@ -270,7 +273,8 @@ def info_document(info: monitoring.MailboxInfo, *, configured: bool) -> Json:
             last_success=_second(info.last_success),
             failing_since=_second(info.failing_since),
             next_sweep=_second(info.next_due),
-            held_by=info.held_by,
+            held_by=None if waiting else info.held_by,
+            waiting=waiting,
             backlog={str(folder): number for folder, number in info.backlog.items()},
         )
     )

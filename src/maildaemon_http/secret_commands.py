@@ -9,7 +9,7 @@ from cyclopts import App
 from maildaemon_http.arguments import UNWELL, WELL, ConfigurationOption, Debug, Json, StoreUrl
 
 if TYPE_CHECKING:
-    from maildaemon_core.engine.catalog import Rotation
+    from maildaemon_core.engine.seals import Rotation
     from maildaemon_http.terminal import Terminal
 
 master_key = App(name="master-key", help="Make the key with which secrets are sealed, and change to another.")

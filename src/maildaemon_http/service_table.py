@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from maildaemon_core.confinement import Confinement
+from maildaemon_core.engine.sessions import PER_HOST
 from maildaemon_core.errors import Problem
 from maildaemon_core.options import Within, a_name
 from maildaemon_http.api.settings import Limits
@@ -59,7 +60,8 @@ class ServiceTable:
     """Where the service listens, how much it does at once, and what mailboxes of the API may use.
 
     ``host``, ``port``: where it listens; port 0 is any that is free.  ``tls``: with it the API is spoken over TLS only.
-    ``at_once``: so many mailboxes are swept side by side.  ``stop_seconds``: how long a stop may take until what is
+    ``at_once``: so many mailboxes are swept side by side.  ``connections_per_host``: so many connections to one mail
+    server at most, with those that wait for news of it.  ``stop_seconds``: how long a stop may take until what is
     still at work is cut at a safe point.  ``metrics_without_key``: whether ``/metrics`` is for everybody who can
     connect.
     """
@@ -68,6 +70,7 @@ class ServiceTable:
     port: int = attrs.field(default=PORT, validator=Within(0, 65535))
     tls: TlsTable | None = None
     at_once: int = attrs.field(default=4, validator=Within(1, 1000))
+    connections_per_host: int = attrs.field(default=PER_HOST, validator=Within(1, 100_000))
     stop_seconds: float = attrs.field(default=30.0, validator=Within(1, 3600))
     metrics_without_key: bool = False
     limits: Limits = attrs.field(factory=Limits)

@@ -128,7 +128,7 @@ def _serve(wanted: Wanted, terminal: Terminal) -> int:
             housekeeping = Housekeeping(daemon, setup.retention, repeats=REMEMBERED)
             lookout = Lookout(daemon, metrics.folders)
             with running.heeding_signals():
-                daemon.start(catalog, at_once=table.at_once)
+                daemon.start(catalog, at_once=table.at_once, connections_per_host=table.connections_per_host)
                 housekeeping.start()
                 lookout.start()
                 running.run(door.sockets)

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from maildaemon_core.engine.holder import is_idle
 from maildaemon_core.errors import Problem, Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import Counts, FolderReport, MailboxInfo, SweepReport, SweepState
@@ -177,7 +178,7 @@ def _mailbox_state(info: MailboxInfo, *, configured: bool) -> Text:
         return text("not in this file", "dim")
     if not info.active:
         return text("inactive", "dim")
-    if info.held_by:
+    if info.held_by and not is_idle(info.held_by):
         return text("being swept", "yellow")
     return text(info.report.state.value, _COLOURS[info.report.state]) if info.report else text("never swept", "dim")
 

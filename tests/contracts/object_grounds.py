@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from maildaemon_adapters.files import azure, gcs, s3
-from maildaemon_adapters.files.objects import ObjectTree
+from maildaemon_adapters.files.objects.tree import ObjectTree
 from maildaemon_adapters.files.paths import STAGING
 from maildaemon_core.codec import read
 from maildaemon_core.options import DestinationOptions

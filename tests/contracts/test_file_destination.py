@@ -11,7 +11,6 @@ import sys
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -20,13 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maildaemon_adapters.files import FILE, FileDestination, FileSettings, open_file
-from maildaemon_adapters.files.batch import beginning, forget, tidy
-from maildaemon_adapters.files.durability import Whole
-from maildaemon_adapters.files.faults import file_trouble, unavailable
-from maildaemon_adapters.files.folders import opened
+from maildaemon_adapters.files.local import FILE, FileDestination, FileSettings, open_file
+from maildaemon_adapters.files.local.batch import beginning, forget, tidy
+from maildaemon_adapters.files.local.durability import Whole
+from maildaemon_adapters.files.local.faults import file_trouble, unavailable
+from maildaemon_adapters.files.local.folders import opened
+from maildaemon_adapters.files.local.rename import Rename, rename_locked, rename_new
 from maildaemon_adapters.files.paths import PathRefused, component, root_of
-from maildaemon_adapters.files.rename import Rename, rename_locked, rename_new
 from maildaemon_core.errors import DestinationUnavailable, InvalidOptions, Trouble
 from maildaemon_core.message import CHUNK
 from maildaemon_core.options import DestinationOptions, Secret
@@ -41,6 +40,7 @@ from maildaemon_core.testing.destination_conformance import (
     staged_of,
 )
 from maildaemon_core.testing.strategies import hostile_names
+from tests.servers.mounting import mounted
 
 AS_ROOT = os.geteuid() == 0
 
@@ -633,29 +633,6 @@ def test_a_rename_refuses_whatever_is_there(tmp_path: Path, rename: Rename) -> N
 # ------------------------------------------------------------------------------ disks that are full, read-only, foreign
 
 
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A small file system in memory; skips where that may not be mounted."""
-    if not AS_ROOT:
-        pytest.skip("NOT RUN: mounting a small file system needs root")
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "maildaemon-test", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"NOT RUN: this machine lets nobody mount a file system: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        done = subprocess.run(["umount", str(folder)], capture_output=True, text=True, check=False)
-        if done.returncode:  # somebody left a file open: a fault, but none that may outlive the test
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        assert not done.returncode, done.stderr
-
-
 def fill(path: Path) -> None:
     """Writes a file until there is no room left."""
     with path.open("wb", buffering=0) as file:
@@ -771,7 +748,7 @@ def test_a_folder_on_another_file_system_is_said_so(root: Path) -> None:
 
 PROGRAM = """
 import os, sys
-from maildaemon_adapters.files import FileDestination
+from maildaemon_adapters.files.local import FileDestination
 from maildaemon_core.ports import Staged
 from maildaemon_core.testing.destination_conformance import batch_of, put_of
 os.setgroups([])

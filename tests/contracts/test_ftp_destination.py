@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from maildaemon_adapters.files import ftp
 from maildaemon_adapters.files.ftp import EXAMPLE, FTP, SCHEMES, FtpSettings, open_ftp, problems, tls_of
-from maildaemon_adapters.files.ftp_tree import FtpTree
+from maildaemon_adapters.files.ftp.tree import FtpTree
 from maildaemon_adapters.files.server_url import read_url
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
 from maildaemon_core.codec import read
@@ -42,6 +43,7 @@ from tests.contracts.disks import Disk, Shelf
 from tests.contracts.dying import DiesInside
 from tests.contracts.tree_laws import Outside, TreeLaws, made
 from tests.servers.certificates import Certificates, make_ca
+from tests.servers.mounting import mounted
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.proftpd import Proftpd
 from tests.servers.proxy import NO_FAULT, ChaosProxy
@@ -99,18 +101,7 @@ def opened(options: DestinationOptions) -> Destination:
 
 
 def tree_of(options: DestinationOptions) -> FtpTree:
-    settings = read(FtpSettings, options.options)
-    url = read_url(options, SCHEMES, EXAMPLE)
-    assert options.password is not None
-    return FtpTree(
-        url,
-        options.password.value,
-        tls=tls_of(url, settings),
-        trust=settings.trust,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
+    return ftp.tree_of(options, read(FtpSettings, options.options))
 
 
 def fresh(server: Proftpd) -> Path:
@@ -528,24 +519,13 @@ def test_a_server_that_wants_to_be_left_alone_is(plain: Pyftpd) -> None:
 @pytest.mark.server
 def test_a_full_disk_of_proftpd_is_told_as_far_as_it_tells_and_leaves_nothing(proftpd: Proftpd) -> None:
     folder = fresh(proftpd)
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0777", "tmpfs", str(folder)], check=False, capture_output=True
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("NOT RUN: mounting a file system needs root, and a kernel that lets it")
-    try:
-        with closing(opened(options_of(proftpd, f"data/{folder.name}"))) as destination:
-            trouble = trouble_with(destination, bytes(5_000_000), 1)
-            assert trouble.transient
-            assert "451 Transfer aborted" in trouble.message
-            assert "its disk may be full" in trouble.remedy
-            assert all("a" not in path.split("/") for path in Disk(folder).files())
-            published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    with mounted(folder), closing(opened(options_of(proftpd, f"data/{folder.name}"))) as destination:
+        trouble = trouble_with(destination, bytes(5_000_000), 1)
+        assert trouble.transient
+        assert "451 Transfer aborted" in trouble.message
+        assert "its disk may be full" in trouble.remedy
+        assert all("a" not in path.split("/") for path in Disk(folder).files())
+        published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
 
 
 # -------------------------------------------------------------------------------------------------------- connections
@@ -630,7 +610,7 @@ def test_it_keeps_to_one_connection_that_rests_and_is_looked_after(
     with ChaosProxy(plain.port) as proxy, closing(opened(options_of(plain, port=proxy.port))) as destination:
         published_of(destination, batch_of(1), [put_of(f"p{number}", f"{number % 3}/{number}") for number in range(40)])
         assert proxy.connections == 1
-        monkeypatch.setattr("maildaemon_adapters.files.ftp_tree.FRESH", 0.0)
+        monkeypatch.setattr("maildaemon_adapters.files.ftp.tree.FRESH", 0.0)
         published_of(destination, batch_of(2), [put_of("a", "x")])
         assert proxy.connections == 1
         assert "NOOP" in plain.lines

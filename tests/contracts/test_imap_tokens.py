@@ -8,7 +8,6 @@ import json
 import logging
 import secrets
 import ssl
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from tests.contracts.spools import FileSpool
 from tests.servers.certificates import Certificates, make_ca
 from tests.servers.dovecot import Dovecot
 from tests.servers.scripted_imap import OK, Conversation, ScriptedImap
-from tests.servers.tokens import CLIENT, SECRET, TENANT, Said, TokenServer
+from tests.servers.tokens import CLIENT, SECRET, TENANT, Said, TokenServer, dovecot_that_asks, passable_folder
 
 INBOX = FolderRef("INBOX")
 USER = "jane@firm.example"
@@ -290,21 +289,8 @@ def test_no_token_and_no_secret_is_in_a_log_an_error_or_a_repr(
 
 @pytest.fixture(scope="module")
 def strict(tokens: TokenServer) -> Iterator[Dovecot]:
-    """A Dovecot that takes tokens, and asks the one who gave them whose they are (RFC 7662)."""
-    with tempfile.TemporaryDirectory(prefix="maildaemon-oauth-") as folder:
-        Path(folder).chmod(0o755)
-        about = Path(folder) / "oauth2.conf"
-        about.write_text(
-            f"introspection_url = {tokens.introspection_url}\nintrospection_mode = post\n"
-            "username_attribute = username\nactive_attribute = active\nactive_value = true\n"
-        )
-        about.chmod(0o644)
-        more = (
-            "auth_mechanisms = plain login xoauth2 oauthbearer\n"
-            f"passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {about}\n}}\n"
-        )
-        with Dovecot(settings=more) as server:
-            yield server
+    with passable_folder() as folder, dovecot_that_asks(tokens, folder=folder) as server:
+        yield server
 
 
 def reach(server: Dovecot, user: str, tls: Tls = "implicit") -> MailboxOptions:
@@ -377,9 +363,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def mutual(client: Certificates) -> Iterator[Dovecot]:
     """A Dovecot that knows people by their certificates alone."""
-    with tempfile.TemporaryDirectory(prefix="maildaemon-mutual-") as folder:
-        Path(folder).chmod(0o755)
-        ca = Path(folder) / "ca.pem"
+    with passable_folder() as folder:
+        ca = folder / "ca.pem"
         ca.write_bytes(client.ca.read_bytes())
         more = (
             f"ssl_ca = <{ca}\nssl_verify_client_cert = yes\nssl_require_crl = no\nauth_ssl_require_client_cert = yes\n"

@@ -20,11 +20,13 @@ import attrs
 import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from maildaemon_adapters.files import azure_store, gcs_store, s3_store
 from maildaemon_adapters.files.azure import AZURE
+from maildaemon_adapters.files.azure import store as azure_store
 from maildaemon_adapters.files.gcs import GCS
-from maildaemon_adapters.files.objects import BLOCK, ObjectTree
+from maildaemon_adapters.files.gcs import store as gcs_store
+from maildaemon_adapters.files.objects.tree import BLOCK, ObjectTree
 from maildaemon_adapters.files.s3 import S3
+from maildaemon_adapters.files.s3 import store as s3_store
 from maildaemon_adapters.files.tree import Fault, TreeError
 from maildaemon_core.codec import read
 from maildaemon_core.confinement import Confinement, destination_problems

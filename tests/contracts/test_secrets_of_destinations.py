@@ -7,10 +7,10 @@ from typing import Any
 import attrs
 import pytest
 
-from maildaemon_adapters.files import FILE
 from maildaemon_adapters.files.azure import AZURE
 from maildaemon_adapters.files.ftp import FTP
 from maildaemon_adapters.files.gcs import GCS
+from maildaemon_adapters.files.local import FILE
 from maildaemon_adapters.files.s3 import S3
 from maildaemon_adapters.files.sftp import SFTP
 from maildaemon_adapters.files.smb import SMB

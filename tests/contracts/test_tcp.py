@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 import threading
@@ -17,6 +18,7 @@ from maildaemon_adapters.tcp.dialling import dial
 from maildaemon_adapters.tcp.line import Line
 from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
 from maildaemon_adapters.tcp.patience import SLOWEST, Patience
+from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_adapters.tcp.trust import MinimumTls, Trust, Unusable
 from maildaemon_adapters.tcp.words import LONGEST_SAYING, said
 from maildaemon_core.confinement import ConnectionForbidden
@@ -280,3 +282,10 @@ def test_what_a_server_says_is_one_short_line_without_secrets() -> None:
     assert said("no\r\n such\x00 login: hunter2", ["", "hunter2"]) == "no such login: ***"
     assert len(said("x" * 1000)) == LONGEST_SAYING
     assert said("x" * 20, longest=10) == "xxxxxxxxx…"
+
+
+def test_libraries_are_kept_from_the_log_but_nobody_makes_them_say_more() -> None:
+    loud, quiet = logging.getLogger("tests.loud"), logging.getLogger("tests.quiet")
+    quiet.setLevel(logging.CRITICAL)
+    only_warnings(loud.name, quiet.name)
+    assert (loud.level, quiet.level) == (logging.WARNING, logging.CRITICAL)

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from maildaemon_adapters.files.server_url import read_url
+from maildaemon_adapters.files import webdav
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
-from maildaemon_adapters.files.webdav import EXAMPLE, SCHEMES, WEBDAV, WebDavSettings, open_webdav, problems
-from maildaemon_adapters.files.webdav_tree import WebDavTree
+from maildaemon_adapters.files.webdav import WEBDAV, WebDavSettings, open_webdav, problems
+from maildaemon_adapters.files.webdav.tree import WebDavTree
 from maildaemon_core.codec import read
 from maildaemon_core.confinement import Confinement, OutOfBounds
 from maildaemon_core.engine.connecting import Connector
@@ -43,6 +43,7 @@ from tests.contracts.disks import Disk, Shelf
 from tests.contracts.dying import DiesInside
 from tests.contracts.tree_laws import Outside, TreeLaws, made, written
 from tests.servers.certificates import Certificates, make_ca
+from tests.servers.mounting import mounted
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.proxy import NO_FAULT, ChaosProxy
 from tests.servers.proxy import Fault as Wrong
@@ -91,17 +92,7 @@ def opened(options: DestinationOptions) -> Destination:
 
 
 def tree_of(options: DestinationOptions) -> WebDavTree:
-    settings = read(WebDavSettings, options.options)
-    assert options.password is not None
-    return WebDavTree(
-        read_url(options, SCHEMES, EXAMPLE),
-        options.password.value,
-        auth=settings.auth,
-        trust=settings.trust,
-        connections=settings.connections,
-        connect_seconds=settings.connect_seconds,
-        answer_seconds=settings.answer_seconds,
-    )
+    return webdav.tree_of(options, read(WebDavSettings, options.options))
 
 
 # ----------------------------------------------------------------------------------------------------------------- laws
@@ -449,23 +440,12 @@ def test_a_server_that_wants_to_be_left_alone_is(plain: WebDav) -> None:
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_and_goes_on_by_itself(plain: WebDav, shelf: Path) -> None:
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0777", "tmpfs", str(shelf)], check=False, capture_output=True
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("NOT RUN: mounting a file system needs root, and a kernel that lets it")
-    try:
-        with closing(opened(options_of(plain))) as destination:
-            trouble = trouble_with(destination, bytes(5_000_000), 1)
-            assert trouble.transient
-            assert "500" in trouble.message or "507" in trouble.message
-            assert all("a" not in path.split("/") for path in Disk(shelf).files())
-            published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
-    finally:
-        subprocess.run(["umount", str(shelf)], check=True)
+    with mounted(shelf), closing(opened(options_of(plain))) as destination:
+        trouble = trouble_with(destination, bytes(5_000_000), 1)
+        assert trouble.transient
+        assert "500" in trouble.message or "507" in trouble.message
+        assert all("a" not in path.split("/") for path in Disk(shelf).files())
+        published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
 
 
 # --------------------------------------------------------------------------------------------------- how it is asked
@@ -510,7 +490,7 @@ def test_the_staging_folder_stays_since_removing_it_would_take_all_with_it(plain
 
 
 def test_a_large_answer_with_a_document_type_is_not_even_read() -> None:
-    from maildaemon_adapters.files.multistatus import Unreadable, inside, resources
+    from maildaemon_adapters.files.webdav.multistatus import Unreadable, inside, resources
 
     bomb = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><D:multistatus xmlns:D="DAV:">&b;'
     for text in (bomb, b"<html/>", b"no xml", b'<multistatus xmlns="DAV:">', b""):

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from maildaemon_adapters.sealing import VARIABLE, Vault, master_keys, new_master_key
 from maildaemon_core import codec
-from maildaemon_core.engine.catalog import Catalog, Kept, Rotation, UnknownMailbox, Unusable
+from maildaemon_core.engine.catalog import Catalog, Kept, UnknownMailbox, Unusable
 from maildaemon_core.engine.daemon import open_store
+from maildaemon_core.engine.seals import Rotation
 from maildaemon_core.errors import InvalidOptions, NoMasterKey, Problem, StaleVersion
 from maildaemon_core.message import MailboxId
 from maildaemon_core.options import MASK, MailboxOptions, Secret

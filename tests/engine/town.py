@@ -49,6 +49,7 @@ class TownSource(MemorySource):
 
     def __exit__(self, *_: object) -> None:
         self._town.leaves(self._name)
+        super().__exit__(None, None, None)
 
     def folders(self) -> list[FolderInfo]:
         return [FolderInfo(name=FolderRef("INBOX"))]
@@ -87,6 +88,11 @@ class Town:
     def hang(self) -> None:
         """As a server that says nothing; until ``close``."""
         assert self._go_on.wait(60)
+
+    def told_by(self, *names: str) -> None:
+        """The servers of these tell of new mail."""
+        for name in names:
+            self.server(name).tells = True
 
     def enters(self, name: str) -> None:
         with self._lock:

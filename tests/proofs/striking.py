@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from tests.proofs.box import RUNNER, Box, Run
+from tests.proofs.box import RUNNER, Box
 from tests.proofs.samples import Size, samples
 from tests.proofs.watchers import Onlooker
 
 LATE = 1.15
 """Moments reach a little beyond the end of an undisturbed run."""
-
-AT_REST = 5.0
-"""Seconds in which a server has closed what others had open."""
 
 Blow = Callable[[float], bool]
 """Begins a run and does something bad after so many seconds of it; whether the run was still alive then.
@@ -34,18 +30,16 @@ def strike(
     command: Sequence[str] = RUNNER,
     last: Sequence[str] = (),
     exactly_once: bool = True,
-    patience: int = 0,
 ) -> int:
     """Mail arrives in waves; each run is struck, and the next one goes on from there; one goes to its end at last.
 
-    ``last`` is said to that one besides.  ``exactly_once`` False: a file may be seen again.  ``patience`` is how many
-    times the first and the last may be repeated, for what failed while a server was busy.  Gives how many were alive.
+    ``last`` is said to that one besides.  ``exactly_once`` False: a file may be seen again.  Gives how many were alive.
     """
     mails = samples(size, seed)
     chance = random.Random(seed)
     wave = size.mails // (size.blows + 1)
     box.deliver(islice(mails, wave))
-    first = _through(box, command, (), patience)
+    first = box.run(command=command)
     assert first.exit_code == 0, first
     usual = first.answer["seconds"] if command is RUNNER else first.seconds
     moments = [chance.uniform(0, LATE * usual) for _ in range(size.blows)]
@@ -57,21 +51,9 @@ def strike(
         look(box, onlooker)
     assert struck >= size.blows // 3, "hardly any run was alive when it was to be struck"
     box.deliver(mails)
-    run = _through(box, command, last, patience)
-    look_at_the_end(box, onlooker, run.exit_code, exactly_once=exactly_once)
+    look_at_the_end(box, onlooker, box.run(*last, command=command).exit_code, exactly_once=exactly_once)
     print(f"{struck} of {size.blows} runs were alive when they were struck")
     return struck
-
-
-def _through(box: Box, command: Sequence[str], words: Sequence[str], patience: int) -> Run:
-    run = box.run(*words, command=command)
-    for _ in range(patience):
-        if run.exit_code == 0:
-            break
-        print("not everything was stored, so once more after a while:", run)
-        time.sleep(AT_REST)
-        run = box.run("again", command=command)
-    return run
 
 
 def look(box: Box, onlooker: Onlooker) -> None:

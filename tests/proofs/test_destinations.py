@@ -96,7 +96,7 @@ def test_whoever_takes_each_file_at_once_gets_every_one_whole_while_lines_are_cu
     with place.consumer(box) as consumer:
         blow = blows(box, place.line, random.Random(seed), felt)
         try:
-            strike(box, consumer, size, seed, blow, last=["again"], exactly_once=place.renames, patience=3)
+            strike(box, consumer, size, seed, blow, last=["again"], exactly_once=place.renames)
         finally:
             seen, expected = consumer.seen(), box.expected
             print(

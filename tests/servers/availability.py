@@ -99,6 +99,24 @@ def proftpd_modules() -> Path:
     return Path("/usr/lib/proftpd")
 
 
+UNPACKED = Path(__file__).parents[2] / ".nox" / "unpacked"
+"""Where the chores put Debian's packages that cannot be installed beside others."""
+
+
+def cyrus_folder() -> Path:
+    """Where Cyrus' packages were unpacked, if we are root, whom it needs to be; else skipped (a failure in CI).
+
+    ``MAILDAEMON_CYRUS`` names another folder.
+    """
+    folder = Path(os.environ.get("MAILDAEMON_CYRUS", UNPACKED / "cyrus"))
+    needed = ("usr/lib/cyrus/bin/master", "usr/lib/cyrus/bin/imapd", "usr/lib/cyrus/bin/idled", "usr/sbin/saslpasswd2")
+    if not all(os.access(folder / each, os.X_OK) for each in needed):
+        not_available(f"Cyrus is not unpacked in {folder}", "python3 noxfile.py tests does it where there is apt-get")
+    if os.geteuid() != 0:
+        not_available("Cyrus can only be run by root", "run the tests as root, in a container for instance")
+    return folder
+
+
 NPM = Path(__file__).parents[2] / ".nox" / "npm"
 """Where the chores put what comes from npm."""
 

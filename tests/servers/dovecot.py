@@ -15,24 +15,22 @@ import pwd
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.availability import dovecot_program
 from tests.servers.certificates import make_ca
+from tests.servers.homed import Homed
 from tests.servers.process import Process, ServerFailed, free_port
 
 ATTEMPTS = 3
 """How often it is started anew when somebody took its port in the meantime."""
 
 
-class Dovecot:
+class Dovecot(Homed):
     """A server with its mail, its configuration and its log in a temporary folder that goes when it stops.
 
     ``pop3`` True: it speaks POP3 as well (Debian's package dovecot-pop3d).
@@ -68,24 +66,8 @@ class Dovecot:
         self._lock = threading.Lock()
         self._stamp = 0
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         program = dovecot_program(pop3=self.pop3)
-        # Not below pytest's own folder: that is 0700, and the unprivileged mail user has to pass through.
-        self.root = Path(tempfile.mkdtemp(prefix="maildaemon-dovecot-"))
-        try:
-            self._start(program)
-        except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def _start(self, program: Path) -> None:
         self.root.chmod(0o755)
         for folder in ("run", "state", "mail"):
             (self.root / folder).mkdir()

@@ -51,8 +51,9 @@ def drip(data: bytes, *, every: float) -> Callable[[Conversation], None]:
 class ScriptedImap:
     """Plain text on ``port`` of 127.0.0.1.
 
-    ``lines`` holds what clients sent, without tags; ``connections`` counts them.  ``mails`` are by UID, and change when
-    commands change them; ``flags`` as well.  ``context``: TLS from the first byte, or after STARTTLS with ``starttls``.
+    ``lines`` holds what clients sent, without tags; ``connections`` counts them. ``mails`` are by UID, and change
+    when commands change them; ``flags`` as well. ``uidnext``: whether it tells the next UID. ``context``: TLS from
+    the first byte, or after STARTTLS with ``starttls``.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ScriptedImap:
         self.flags: dict[int, set[str]] = defaultdict(set)
         self.moved: dict[str, list[bytes]] = {}
         self.capabilities = capabilities
+        self.uidnext = False
         self.uidvalidity = uidvalidity
         self.greeting = greeting
         self.lines: list[str] = []
@@ -136,6 +138,10 @@ class Conversation:
     def send(self, data: bytes) -> None:
         self._client.sendall(data.replace(b"{tag}", self.tag))
 
+    def read_line(self) -> bytes:
+        """What the client says next, without the end of the line; nothing at the end of the connection."""
+        return self._file.readline().rstrip(b"\r\n")
+
     def heard(self) -> str:
         """The next line that the client sends, which is noted with the others."""
         line = self._file.readline().decode("latin-1").rstrip("\r\n")
@@ -189,6 +195,8 @@ class Conversation:
             case [("SELECT" | "EXAMINE") as how, *_]:
                 yield f"* {len(server.mails)} EXISTS\r\n* 0 RECENT\r\n* FLAGS (\\Seen \\Deleted)\r\n".encode()
                 yield f"* OK [UIDVALIDITY {server.uidvalidity}] numbers\r\n".encode()
+                if server.uidnext:
+                    yield b"* OK [UIDNEXT %d] next\r\n" % (max(server.mails, default=0) + 1)
                 if how == "SELECT":
                     yield b"* OK [PERMANENTFLAGS (\\Seen \\Deleted)] flags\r\n"
             case ["LIST", *_]:

@@ -15,10 +15,11 @@ import contextlib
 import json
 import secrets
 import ssl
+import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ import jwt
 from cryptography import x509
 
 from tests.servers.certificates import make_ca
+from tests.servers.dovecot import Dovecot
 from tests.servers.process import LOOPBACK
 
 TENANT, CLIENT, SECRET = "tenant-1", "client-1", "s3cret~value/+"
@@ -207,6 +209,34 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or did not believe the certificate: that is what tests are about."""
+
+
+@contextlib.contextmanager
+def dovecot_that_asks(tokens: TokenServer, *, folder: Path) -> Iterator[Dovecot]:
+    """A Dovecot that takes passwords and tokens, and asks the one who gave these whose they are (RFC 7662).
+
+    ``folder`` is for its settings; everybody must be able to pass through it.
+    """
+    about = folder / "oauth2.conf"
+    about.write_text(
+        f"introspection_url = {tokens.introspection_url}\nintrospection_mode = post\n"
+        "username_attribute = username\nactive_attribute = active\nactive_value = true\n"
+    )
+    about.chmod(0o644)
+    more = (
+        "auth_mechanisms = plain login xoauth2 oauthbearer\n"
+        f"passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {about}\n}}\n"
+    )
+    with Dovecot(settings=more) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def passable_folder() -> Iterator[Path]:
+    """A temporary folder outside of pytest's own, which nobody but us may pass through."""
+    with tempfile.TemporaryDirectory(prefix="maildaemon-tokens-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def _handler(answer: Callable[[str, str, dict[str, str], dict[str, str]], Said]) -> type[BaseHTTPRequestHandler]:

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from maildaemon_adapters.files import tree_trial
+from maildaemon_adapters.files.contents import unreadable
 from maildaemon_adapters.files.paths import PathBlocked, PathRefused, components
 from maildaemon_adapters.files.side_by_side import at_once
 from maildaemon_adapters.files.staging import Folder, batch_folder, batches
 from maildaemon_adapters.files.tree import Fault, Tree, TreeError
 from maildaemon_adapters.files.tree_faults import concerning_all, file_trouble, of_one_file, root_is_gone
-from maildaemon_core.errors import MaildaemonError, Trouble
+from maildaemon_core.errors import Trouble
 from maildaemon_core.message import BatchId, Content
 from maildaemon_core.ports import Finding, Occupied, Put, Staged, StillStaged, Unknown, WasPublished
 from maildaemon_core.progress import Receipt
@@ -153,7 +154,7 @@ class PublishingDestination:
             fault = self._doubts(part, reading, put)
         except Exception as error:
             if reading.error is not None:
-                return self._withdrawn(part, _unreadable(put, reading.error))
+                return self._withdrawn(part, unreadable(put.path, reading.error))
             if not isinstance(error, TreeError) or not of_one_file(error):
                 raise
             return self._withdrawn(part, file_trouble(error, self.place, put.path))
@@ -357,14 +358,4 @@ def _blocked(place: str, folder: str) -> PathBlocked:
     return PathBlocked(
         f"{folder} below {place} is no folder, so that nothing can lie in it",
         remedy="move away what lies there, or change the path template",
-    )
-
-
-def _unreadable(put: Put, cause: Exception) -> Trouble:
-    if isinstance(cause, MaildaemonError):
-        return cause.trouble()
-    return Trouble(
-        error="ContentUnreadable",
-        message=f"what is to be stored as {put.path} cannot be read: {cause}",
-        remedy="it is fetched again",
     )

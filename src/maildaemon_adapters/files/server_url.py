@@ -25,11 +25,15 @@ class ServerUrl:
     user: str | None
     path: str
 
+    def server(self, default_port: int) -> str:
+        """``host:port``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port or default_port}"
+
     def place(self, default_port: int) -> str:
         """The same in one form for each server, account and path; paths are compared as they are written."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.user}@" if self.user else ""
-        return f"{self.scheme}://{user}{host}:{self.port or default_port}/{self.path}"
+        return f"{self.scheme}://{user}{self.server(default_port)}/{self.path}"
 
 
 def read_url(options: DestinationOptions, schemes: Collection[str], example: str) -> ServerUrl:

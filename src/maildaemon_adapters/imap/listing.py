@@ -18,7 +18,7 @@ from maildaemon_adapters.imap.translate import (
     strong_items,
     write_cursor,
 )
-from maildaemon_adapters.imap.wire import Refused, Unparsable
+from maildaemon_adapters.imap.wire import Opened, Refused, Unparsable
 from maildaemon_core.message import Cursor, Envelope, FolderRef, MessageRef
 from maildaemon_core.ports import Page
 
@@ -41,6 +41,17 @@ class Listing:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._rest: _Rest | None = None
+        self._uidnext = 0
+        self._known: dict[FolderRef, tuple[str, int]] = {}
+
+    def missed(self, folder: FolderRef, opened: Opened) -> bool:
+        """Whether mail may have come to the folder, which was just opened, since it was listed to its end."""
+        uidvalidity, first_unknown = self._known.get(folder, ("", 0))
+        if uidvalidity != opened.uidvalidity:
+            return True
+        if opened.uidnext is not None:
+            return opened.uidnext > first_unknown
+        return opened.exists > 0 and bool(self._session.connection.uids_after(first_unknown - 1))
 
     def page(self, folder: FolderRef, cursor: Cursor | None, limit: int) -> Page:
         with self._session.translated(f"listing {folder!r}"):
@@ -58,12 +69,14 @@ class Listing:
 
     def _fresh_page(self, folder: FolderRef, cursor: Cursor | None, limit: int) -> Page:
         opened = self._session.open(folder)
+        self._uidnext = opened.uidnext or 0
         known = read_cursor(cursor)
         same = known is not None and known[0] == opened.uidvalidity
         renumbered = cursor is not None and not same
         last = known[1] if known is not None and same else 0
         uids = self._session.at(folder, opened.uidvalidity).uids_after(last) if opened.exists else []
         if not uids:
+            self._known[folder] = (opened.uidvalidity, max(self._uidnext, last + 1))
             # Not up to UIDNEXT, though that would be right by the letter: a server that gets it wrong would cost mail.
             return Page(envelopes=(), cursor=write_cursor(opened.uidvalidity, last), renumbered=renumbered)
         return attrs.evolve(self._listed(folder, opened.uidvalidity, uids, limit), renumbered=renumbered)
@@ -73,6 +86,7 @@ class Listing:
         envelopes = tuple(self._envelopes(folder, uidvalidity, now))
         cursor = write_cursor(uidvalidity, now[-1])
         self._rest = _Rest(folder, uidvalidity, cursor, rest) if rest else None
+        self._known[folder] = (uidvalidity, now[-1] + 1 if rest else max(self._uidnext, now[-1] + 1))
         return Page(envelopes=envelopes, cursor=cursor, more=bool(rest))
 
     def _envelopes(self, folder: FolderRef, uidvalidity: str, uids: Sequence[int]) -> Iterator[Envelope]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import imaplib
-import logging
 import ssl
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
@@ -16,6 +15,7 @@ from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsabl
 from maildaemon_adapters.oauth.sasl import choose
 from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
 from maildaemon_adapters.tcp.patience import Patience
+from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_adapters.tcp.trust import Unusable
 from maildaemon_core.confinement import OutOfBounds
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
@@ -37,7 +37,7 @@ def log_in(options: MailboxOptions, settings: ImapSettings) -> Connection:
     Raises ``LoginRefused`` when the credentials are not accepted or cannot be sent, ``OutOfBounds`` when the service
     does not let mailboxes connect there, ``SourceUnavailable`` for all else.
     """
-    logging.getLogger("imapclient.imaplib").setLevel(logging.WARNING)  # at DEBUG it would write mails into the log
+    only_warnings("imapclient.imaplib")  # at DEBUG it would write mails into the log
     connection = connect(options, settings)
     try:
         _authenticate(connection, options, settings)

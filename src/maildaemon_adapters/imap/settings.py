@@ -28,6 +28,8 @@ class ImapSettings(OAuthSettings):
     logs in by itself (SASL EXTERNAL).
     ``client_key_file``: the key to it, without a pass phrase, if it does not lie in the same file; a full path.
     ``fetch_count``: how many mails one FETCH asks for.
+    ``idle_seconds``: how long a session waits to be told of new mail before it shows itself again; servers may end one
+    after half an hour (RFC 2177), and some firewalls forget it earlier.
     ``oauth_authority``: who gives tokens to the app registration, without the tenant; absent: Microsoft's global cloud.
     ``oauth_scope``: what the token is to be good for; absent: what Microsoft wants for IMAP.
     ``oauth_token_url``: asked in place of an authority, for providers other than Microsoft (RFC 6749 §4.4).
@@ -43,6 +45,7 @@ class ImapSettings(OAuthSettings):
     client_cert_file: str | None = attrs.field(default=None, validator=one_line, metadata={"local_path": True})
     client_key_file: str | None = attrs.field(default=None, validator=one_line, metadata={"local_path": True})
     fetch_count: int = attrs.field(default=50, validator=Within(1, 100))
+    idle_seconds: int = attrs.field(default=1680, validator=Within(10, 1740))
 
     @property
     def trust(self) -> Trust:

@@ -8,6 +8,7 @@ from typing import Self
 
 from maildaemon_adapters.imap.fetching import fetch
 from maildaemon_adapters.imap.findings import findings
+from maildaemon_adapters.imap.idling import Idling
 from maildaemon_adapters.imap.listing import Listing
 from maildaemon_adapters.imap.session import Session
 from maildaemon_adapters.imap.settings import ImapSettings
@@ -16,7 +17,18 @@ from maildaemon_adapters.imap.translate import for_people
 from maildaemon_core.errors import Trouble
 from maildaemon_core.message import Cursor, FolderRef, MessageRef
 from maildaemon_core.options import Aftercare, MailboxOptions
-from maildaemon_core.ports import Fetched, Finding, FolderInfo, Known, Page, Settled, Spool, Unfetched, Vanished
+from maildaemon_core.ports import (
+    Armed,
+    Fetched,
+    Finding,
+    FolderInfo,
+    Known,
+    Page,
+    Settled,
+    Spool,
+    Unfetched,
+    Vanished,
+)
 
 _SPECIAL = frozenset({"\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash"})
 """RFC 6154 §2 and RFC 8457."""
@@ -31,7 +43,10 @@ _TELLING = ("UIDPLUS", "MOVE", "IDLE", "CONDSTORE", "OBJECTID")
 
 
 class ImapSource:
-    """RFC 9051 and RFC 3501.  A connection that broke is made anew by the next call."""
+    """RFC 9051 and RFC 3501; it can wait to be told of new mail (``Wakeable``).
+
+    A connection that broke is made anew by the next call.
+    """
 
     def __init__(self, options: MailboxOptions, settings: ImapSettings, spool: Spool) -> None:
         self._tls = _TLS_WORDS[options.tls_mode]
@@ -39,6 +54,8 @@ class ImapSource:
         self._spool = spool
         self._session = Session(options, settings)
         self._listing = Listing(self._session)
+        self._idle_seconds = settings.idle_seconds
+        self._idling: Idling | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +63,8 @@ class ImapSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        if self._idling is not None:
+            self._idling.abandon()
         self._session.drop()
 
     def folders(self) -> Sequence[FolderInfo]:
@@ -72,6 +91,28 @@ class ImapSource:
 
     def check(self, folders: Sequence[FolderRef], care: Aftercare) -> Sequence[Finding]:
         return findings(self._session, folders, care)
+
+    def arm(self, folder: FolderRef) -> Armed | None:
+        with self._session.translated(f"beginning to wait for news of {folder!r}"):
+            connection = self._session.connection
+            if "IDLE" not in self._session.abilities:
+                return None
+            idling = Idling(connection, news=self._listing.missed(folder, self._session.open(folder)))
+            if not idling.begin():
+                return None
+        self._idling = idling
+        return Armed(descriptor=connection.transport.sock.fileno(), seconds=self._idle_seconds)
+
+    def drain(self) -> bool:
+        assert self._idling is not None, "nothing waits"
+        with self._session.translated("waiting for news"):
+            return self._idling.drain()
+
+    def disarm(self) -> None:
+        assert self._idling is not None, "nothing waits"
+        idling, self._idling = self._idling, None
+        with self._session.translated("waiting for news"):
+            idling.end()
 
     def server(self) -> str:
         greeting = for_people(self._session.connection.greeting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import Known, Settled
 
 Outcome = Settled | Trouble
+
+_FORBIDDEN = re.compile(r"read-only|permission denied", re.IGNORECASE)
+"""What servers say that have no response code for it: Cyrus 3 says the latter."""
 
 
 def settle(session: Session, mails: Sequence[Known], care: Aftercare) -> Mapping[MessageRef, Outcome]:
@@ -209,7 +213,7 @@ def _lacking(session: Session, folder: FolderRef, ability: str, done: str) -> Tr
 def _refused(folder: FolderRef, error: Refused | Unparsable, doing: str) -> Trouble:
     said = str(error)
     code, _ = response(said)
-    read_only = "read-only" in said or code in {"READ-ONLY", "NOPERM", "CANNOT"}
+    read_only = code in {"READ-ONLY", "NOPERM", "CANNOT"} or _FORBIDDEN.search(said) is not None
     return Trouble(
         error="NotAllowed" if read_only else "ServerRefused",
         message=f"the server does not let us {doing} in {folder!r}: {for_people(said)}",

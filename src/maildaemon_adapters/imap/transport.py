@@ -26,6 +26,7 @@ LONGEST_LINE: Final = 1 << 26
 
 _BARE_END = re.compile(rb"\S+ (?:OK|NO|BAD)\r\n")
 
+
 Receive = Callable[[int, Iterator[bytes]], bytes]
 """Takes the size of a literal that is longer than ``INLINE``, and its pieces; gives what is to stand for it."""
 
@@ -110,6 +111,18 @@ class Transport(imaplib.IMAP4):
             raise self.abort(f"a line of more than {LONGEST_LINE} bytes")
         # Some servers end a command with a bare "A1 OK", which imaplib would not recognise.
         return line[:-2] + b" \r\n" if _BARE_END.fullmatch(line) else line
+
+    def arrived(self) -> bytes:
+        """Everything that has come by now, from our buffer, that of TLS and the system's; never waits.
+
+        Afterwards only something new makes the socket readable.  Raises ``abort`` when the server has hung up, or sends
+        without end.
+        """
+        assert self._line is not None
+        try:
+            return self._line.arrived()
+        except ConnectionError as error:
+            raise self.abort(str(error)) from None
 
     def send(self, data: Buffer) -> None:
         assert self._line is not None

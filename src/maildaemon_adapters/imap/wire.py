@@ -56,10 +56,11 @@ class Broken(Exception):
 
 @attrs.frozen(kw_only=True)
 class Opened:
-    """A folder as it was selected.  ``permanent_flags`` is None when the server did not say."""
+    """A folder as it was selected.  ``uidnext`` and ``permanent_flags`` are None when the server did not say."""
 
     uidvalidity: str
     exists: int
+    uidnext: int | None = None
     permanent_flags: frozenset[str] | None
 
 
@@ -176,6 +177,7 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         return Opened(
             uidvalidity=_digits(self._code("UIDVALIDITY")),
             exists=int(_digits(_text(data[-1] or b"")) or 0),
+            uidnext=int(_digits(self._code("UIDNEXT")) or 0) or None,
             permanent_flags=None if not flags else frozenset(flags[1:].partition(")")[0].split()),
         )
 
@@ -300,6 +302,19 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
                 self._checked(self._imap.uid(command, uid_set, *arguments))
 
     # ---- how commands end ----
+
+    @property
+    def transport(self) -> Transport:
+        """For commands that neither imaplib nor IMAPClient knows, within ``commanding``."""
+        made: Transport = self._imap
+        return made
+
+    @contextlib.contextmanager
+    def commanding(self, seconds: float | None = None) -> Iterator[None]:
+        """One command, which may take ``seconds``, else as long as any.  Raises ``Broken`` for what breaks it."""
+        with self._command():
+            self._patience.restart(seconds)
+            yield
 
     @contextlib.contextmanager
     def _command(self) -> Iterator[None]:

@@ -73,7 +73,10 @@ class Tokens:
                     self._asking[key] = mine
                     break
             # Whoever asks has an end of time; what hinders only that one (its confinement, say) is no answer for us.
-            asking.done.wait(2 * SECONDS)
+            if not asking.done.wait(2 * SECONDS):
+                raise SourceUnavailable(
+                    f"{wanted.where} has been asked for a token, and nothing has come of it", remedy="try again later"
+                )
             if asking.token is not None:
                 return asking.token
             if isinstance(asking.failure, (LoginRefused, SourceUnavailable)):

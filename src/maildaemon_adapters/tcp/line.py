@@ -11,10 +11,15 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 from maildaemon_adapters.tcp.dialling import dial
+from maildaemon_adapters.tcp.keepalive import keep_alive
 from maildaemon_adapters.tcp.patience import Patience
 
 READ_AHEAD: Final = 1 << 16
 """Bytes that are asked for at once."""
+
+
+MOST_AT_ONCE: Final = 64
+"""So many pieces are taken up of what nobody has asked for."""
 
 
 class Line:
@@ -61,6 +66,28 @@ class Line:
         """A line with its end; without one if it is longer, or the server hangs up before."""
         return self._reader.readline(longest)
 
+    def arrived(self) -> bytes:
+        """Everything that has come by now, from our buffer, that of TLS and the system's; never waits.
+
+        Afterwards only something new makes the socket readable.  Raises ConnectionError when the server has hung up, or
+        sends without end.
+        """
+        self._pipe.dry = True
+        try:
+            pieces = [self._reader.read(len(self._reader.peek(1)))]
+        finally:
+            self._pipe.dry = False
+        self.sock.settimeout(0)
+        for _ in range(MOST_AT_ONCE):
+            try:
+                piece = self.sock.recv(READ_AHEAD)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return b"".join(pieces)
+            if not piece:
+                raise ConnectionResetError("the server hung up")
+            pieces.append(piece)
+        raise ConnectionAbortedError("the server sends without end")
+
     def send(self, data: Buffer) -> None:
         """Sends all of it."""
         self.sock.settimeout(self._patience.wait())
@@ -88,6 +115,7 @@ class Line:
             raise
 
     def _use(self, sock: socket.socket) -> None:
+        keep_alive(sock)
         self.sock = sock
         self._pipe = _Pipe(sock, self._patience)
         self._reader = io.BufferedReader(self._pipe, buffer_size=READ_AHEAD)

@@ -7,7 +7,7 @@ is, others decide.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,10 +17,10 @@ from maildaemon_core import codec, confidential, soundness
 from maildaemon_core.answered import without_answered
 from maildaemon_core.confidential import Apart, Carried, about
 from maildaemon_core.engine.neighbours import Neighbours
+from maildaemon_core.engine.seals import Rotation, Seals, named
 from maildaemon_core.errors import (
     InvalidOptions,
     MaildaemonError,
-    NoMasterKey,
     Permanent,
     Problem,
     Rival,
@@ -34,9 +34,6 @@ from maildaemon_core.options import MailArchiving, MailboxOptions, Secret
 from maildaemon_core.ports import SecretStore
 from maildaemon_core.rivalry import MOST_BRACKETS, is_costly
 from maildaemon_core.store_port import Configuration, Store
-
-REFERENCE: Final = "ref:"
-"""How a reference (``env:NAME``) is kept: readable, for it is no secret; no sealed text begins like this."""
 
 FROM_FILE: Final = "configuration file"
 """Who has made a configuration that comes from a file: the store has none of its secrets."""
@@ -77,27 +74,6 @@ class Unusable:
     trouble: Trouble
 
 
-@attrs.frozen(kw_only=True)
-class Unopened:
-    """A secret that did not open: of which mailbox, at which place, and why."""
-
-    mailbox: MailboxId
-    name: str
-    place: str
-    trouble: Trouble
-
-
-@attrs.frozen(kw_only=True)
-class Rotation:
-    """What became of all secrets: sealed anew, sealed with the present key already, mere references, not opened."""
-
-    mailboxes: int = 0
-    resealed: int = 0
-    current: int = 0
-    references: int = 0
-    unopened: tuple[Unopened, ...] = ()
-
-
 class Catalog:
     """The configurations of a store.
 
@@ -120,6 +96,7 @@ class Catalog:
     ) -> None:
         self._store = store
         self._vault = vault
+        self._seals = Seals(vault)
         self._problems = problems
         self._refused = refused
         self._neighbours = Neighbours(store)
@@ -203,10 +180,10 @@ class Catalog:
         """
         if absent := confidential.missing(configuration.document, configuration.secrets.keys()):
             raise Sealed(
-                f"{_named(configuration)}: {' and '.join(absent)} is not in the store",
+                f"{named(configuration)}: {' and '.join(absent)} is not in the store",
                 remedy="enter it, or run the mailbox with the configuration file that it comes from",
             )
-        secrets = self._opened(configuration, configuration.secrets.keys())
+        secrets = self._seals.opened(configuration, configuration.secrets.keys())
         options = confidential.put_together(Apart(document=configuration.document, secrets=secrets))
         return attrs.evolve(options, since=configuration.created) if options.since == "now" else options
 
@@ -278,7 +255,7 @@ class Catalog:
         found: list[Problem] = []
         for place in carried.kept:
             try:
-                kept.update(self._opened(before, {place}))
+                kept.update(self._seals.opened(before, {place}))
             except Sealed as error:
                 kept[place] = confidential.STAND_IN
                 path = confidential.where(carried.document, place)
@@ -322,7 +299,7 @@ class Catalog:
         stored = before.secrets if before else {}
         secrets, same = {}, before is not None and stored.keys() == apart.secrets.keys()
         for place, secret in apart.secrets.items():
-            secrets[place], unchanged = self._sealed(secret, about(mailbox, place, options), stored.get(place))
+            secrets[place], unchanged = self._seals.sealed(secret, about(mailbox, place, options), stored.get(place))
             same = same and unchanged
         wanted = Configuration(id=mailbox, name=options.label, document=apart.document, secrets=secrets)
         if before is not None and same and (before.name, before.document) == (wanted.name, wanted.document):
@@ -331,48 +308,6 @@ class Catalog:
                 self._store.reseal(mailbox, secrets, expected=before.version)
             return attrs.evolve(before, secrets=secrets)
         return self._store.save(wanted, expected=before.version if before else 0, by=by)
-
-    def _sealed(self, secret: Secret, thing: str, stored: str | None) -> tuple[str, bool]:
-        """A secret for keeping, and whether it is the one that is stored; then its sealed text stays if it is current.
-
-        A reference is kept as it is, and needs no key.
-        """
-        if confidential.is_reference(secret):
-            text = REFERENCE + secret.value
-            return text, text == stored
-        if stored is not None and not stored.startswith(REFERENCE):
-            try:
-                unchanged = self._vault.open(stored, thing) == secret
-            except (Sealed, NoMasterKey):
-                unchanged = False
-            if unchanged:
-                return stored if self._vault.is_current(stored) else self._vault.seal(secret, thing), True
-        return self._vault.seal(secret, thing), False
-
-    # --------------------------------------------------------------------------------------------------- opening
-
-    def _opened(self, configuration: Configuration, places: Collection[str]) -> Mapping[str, Secret]:
-        """These secrets of a configuration by place; raises ``Sealed`` naming the mailbox and the place."""
-        if not places:
-            return {}
-        options = confidential.without_secrets(configuration.document)
-        return {place: self._open(configuration, options, place) for place in places}
-
-    def _open(self, configuration: Configuration, options: MailboxOptions, place: str) -> Secret:
-        text = configuration.secrets[place]
-        if not isinstance(text, str):  # whoever wrote that into the database, the other mailboxes go on
-            raise Sealed(
-                f"{_named(configuration)}, {place}: a stored secret is damaged: it is no text",
-                remedy="enter the secret again",
-            )
-        reference = Secret(text.removeprefix(REFERENCE))
-        if text.startswith(REFERENCE) and confidential.is_reference(reference):
-            return reference
-        try:
-            return self._vault.open(text, about(configuration.id, place, options))
-        except (Sealed, NoMasterKey) as error:
-            kind = NoMasterKey if isinstance(error, NoMasterKey) else Sealed
-            raise kind(f"{_named(configuration)}, {place}: {error.message}", remedy=error.remedy) from None
 
     # -------------------------------------------------------------------------------------------------- rotation
 
@@ -401,7 +336,7 @@ class Catalog:
             configuration = self._store.configuration(mailbox)
             if configuration is None:
                 return Rotation()  # removed meanwhile
-            secrets, part = self._resealed(configuration)
+            secrets, part = self._seals.resealed(configuration)
             try:
                 if part.resealed:
                     self._store.reseal(mailbox, secrets, expected=configuration.version)
@@ -410,30 +345,6 @@ class Catalog:
                     raise
             else:
                 return part
-
-    def _resealed(self, configuration: Configuration) -> tuple[Mapping[str, str], Rotation]:
-        secrets = dict(configuration.secrets)
-        resealed = current = references = 0
-        unopened: list[Unopened] = []
-        for place, text in configuration.secrets.items():
-            if str(text).startswith(REFERENCE):  # a database may hold anything
-                references += 1
-                continue
-            try:
-                options = confidential.without_secrets(configuration.document)
-                secret = self._open(configuration, options, place)
-                if self._vault.is_current(text):
-                    current += 1
-                else:
-                    secrets[place] = self._vault.seal(secret, about(configuration.id, place, options))
-                    resealed += 1
-            except (Sealed, NoMasterKey, InvalidOptions) as error:
-                unopened.append(
-                    Unopened(mailbox=configuration.id, name=configuration.name, place=place, trouble=error.trouble())
-                )
-        return secrets, Rotation(
-            mailboxes=1, resealed=resealed, current=current, references=references, unopened=tuple(unopened)
-        )
 
 
 def _too_much(options: MailboxOptions) -> Iterator[Problem]:
@@ -454,10 +365,6 @@ def _too_much(options: MailboxOptions) -> Iterator[Problem]:
 
 def _new_id() -> MailboxId:
     return MailboxId(str(uuid.uuid4()))
-
-
-def _named(configuration: Configuration) -> str:
-    return f"mailbox {configuration.name!r}"
 
 
 def _is_within(path: str, faults: Sequence[Problem]) -> bool:

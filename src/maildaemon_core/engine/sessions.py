@@ -176,6 +176,7 @@ class Sessions:
                 self._give_back(made)
                 return False
             self._waiting[mailbox] = made
+            self._changed.notify_all()  # it makes room if somebody waits for a connection
             # What the server said before anybody listened may be in a buffer already, where no selector sees it.
             if self._look(made):
                 self._watched().register(made.descriptor, selectors.EVENT_READ, made)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable
 
-from maildaemon_core.engine.spool import MEMORY_LIMIT, FileContent, FolderSpool
+from maildaemon_core.engine.spool import MEMORY_LIMIT, FileContent, FolderSpool, gathered
 from maildaemon_core.message import BytesContent, Content
 
 
@@ -30,17 +27,12 @@ class Shelf:
 
     def keep(self, pieces: Iterable[bytes]) -> Content:
         """All of the pieces as one content; raises ``SpoolFull`` when there is no room, and what ``pieces`` raises."""
-        small: deque[bytes] = deque()
-        size = 0
-        pieces = iter(pieces)
-        for piece in pieces:
-            small.append(piece)
-            size += len(piece)
-            if self._in_memory + size > self._memory_limit:
-                return self._spill(chain(_emptied(small), pieces))
-        self._in_memory += size
+        held = gathered(pieces, lambda: self._memory_limit - self._in_memory)
+        if not isinstance(held, bytes):
+            return self._spill(held)
+        self._in_memory += len(held)
         self._open += 1
-        return _InMemory(b"".join(small), self)
+        return _InMemory(held, self)
 
     def _spill(self, pieces: Iterable[bytes]) -> Content:
         if self._busy:  # these come while others are being written, which must not be torn apart
@@ -51,18 +43,15 @@ class Shelf:
             if self._descriptor is None:
                 self._descriptor, self._end = self._spool.open(), 0
             descriptor = self._descriptor
-            size, digest = 0, hashlib.sha256()
             os.lseek(descriptor, self._end, os.SEEK_SET)
-            for piece in pieces:
-                size += self._spool.write(descriptor, piece)
-                digest.update(piece)
+            size, sha256 = self._spool.fill(descriptor, pieces)
         except BaseException:
             self.gave_back()
             raise
         finally:
             self._busy = False
         start, self._end = self._end, self._end + size
-        return FileContent(descriptor, size, digest.hexdigest(), start=start, give_back=lambda _: self.gave_back())
+        return FileContent(descriptor, size, sha256, start=start, give_back=lambda _: self.gave_back())
 
     def gave_back(self) -> None:
         """One of the contents is closed."""
@@ -83,8 +72,3 @@ class _InMemory(BytesContent):
         shelf, self._shelf = self._shelf, None
         if shelf is not None:
             shelf.gave_back()
-
-
-def _emptied(pieces: deque[bytes]) -> Iterator[bytes]:
-    while pieces:
-        yield pieces.popleft()

@@ -8,6 +8,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 
@@ -67,6 +68,27 @@ class FileContent:
         self.close()
 
 
+def gathered(pieces: Iterable[bytes], room: Callable[[], int]) -> bytes | Iterator[bytes]:
+    """The pieces as one if there is ``room`` for so many bytes in memory, else all of them again, one after another.
+
+    ``room`` is asked anew with each piece.
+    """
+    small: deque[bytes] = deque()
+    size = 0
+    pieces = iter(pieces)
+    for piece in pieces:
+        small.append(piece)
+        size += len(piece)
+        if size > room():
+            return chain(_emptied(small), pieces)
+    return b"".join(small)
+
+
+def _emptied(pieces: deque[bytes]) -> Iterator[bytes]:
+    while pieces:
+        yield pieces.popleft()
+
+
 class FolderSpool:
     """A spool in a folder, which must be private enough for mail; the system's own for temporary files if None."""
 
@@ -77,15 +99,8 @@ class FolderSpool:
 
     def keep(self, pieces: Iterable[bytes]) -> Content:
         """All of the pieces as one content; raises ``SpoolFull`` when the folder has no room for them."""
-        small: deque[bytes] = deque()
-        size = 0
-        pieces = iter(pieces)
-        for piece in pieces:
-            small.append(piece)
-            size += len(piece)
-            if size > self._memory_limit:
-                return self._spill(small, pieces)
-        return BytesContent(b"".join(small))
+        held = gathered(pieces, lambda: self._memory_limit)
+        return BytesContent(held) if isinstance(held, bytes) else self._spill(held)
 
     def check(self) -> Path:
         """Whether a large mail could be held here just now; the folder in which that was tried.
@@ -101,27 +116,19 @@ class FolderSpool:
         except OSError as error:
             raise self._full(error) from error
         try:
-            self.write(descriptor, b"maildaemon looks whether it can hold mail here")
+            self.fill(descriptor, [b"maildaemon looks whether it can hold mail here"])
         finally:
             os.close(descriptor)
         return folder
 
-    def _spill(self, first: deque[bytes], rest: Iterator[bytes]) -> Content:
+    def _spill(self, pieces: Iterable[bytes]) -> Content:
         descriptor = self.open()
-        digest = hashlib.sha256()
-        size = 0
         try:
-            while first:
-                piece = first.popleft()
-                size += self.write(descriptor, piece)
-                digest.update(piece)
-            for piece in rest:
-                size += self.write(descriptor, piece)
-                digest.update(piece)
+            size, sha256 = self.fill(descriptor, pieces)
         except BaseException:
             os.close(descriptor)
             raise
-        return FileContent(descriptor, size, digest.hexdigest())
+        return FileContent(descriptor, size, sha256)
 
     def open(self) -> int:
         """A new file that has no name; raises ``SpoolFull``."""
@@ -139,15 +146,22 @@ class FolderSpool:
         Path(name).unlink()
         return descriptor
 
-    def write(self, descriptor: int, piece: bytes) -> int:
-        """Writes all of a piece where the file stands, and gives its size; raises ``SpoolFull``."""
-        left = memoryview(piece)
-        try:
-            while left:
-                left = left[os.write(descriptor, left) :]
-        except OSError as error:
-            raise self._full(error) from error
-        return len(piece)
+    def fill(self, descriptor: int, pieces: Iterable[bytes]) -> tuple[int, str]:
+        """Writes all of the pieces where the file stands; gives their size and SHA-256.
+
+        Raises ``SpoolFull``, and what ``pieces`` raises.
+        """
+        size, digest = 0, hashlib.sha256()
+        for piece in pieces:
+            left = memoryview(piece)
+            try:
+                while left:
+                    left = left[os.write(descriptor, left) :]
+            except OSError as error:
+                raise self._full(error) from error
+            size += len(piece)
+            digest.update(piece)
+        return size, digest.hexdigest()
 
     def _full(self, error: OSError) -> SpoolFull:
         where = self._folder or Path(tempfile.gettempdir())

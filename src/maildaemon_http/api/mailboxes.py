@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -14,81 +13,37 @@ from litestar.params import FromPath, RawBody
 
 from maildaemon_core import codec
 from maildaemon_core.access import Scope
-from maildaemon_core.engine.catalog import Kept, Unusable
+from maildaemon_core.engine.catalog import Unusable
 from maildaemon_core.errors import StaleVersion
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import SweepReport as Report
-from maildaemon_core.options import MASK, MailboxOptions, Within
+from maildaemon_core.options import MailboxOptions, Within
 from maildaemon_core.progress import Outcome
-from maildaemon_core.secret_places import changed_at, hidden_texts
-from maildaemon_core.store_port import Configuration
 from maildaemon_http.api import asking, examples, problems
 from maildaemon_http.api.describing import described
+from maildaemon_http.api.mailbox_documents import (
+    MailboxConfiguration,
+    MailboxOptionsUpdate,
+    document_of,
+    is_from_file,
+    place,
+    shown,
+)
 from maildaemon_http.api.pages import Page, page_size, place_of, written
 from maildaemon_http.api.problems import Refused, of_error
 from maildaemon_http.api.repeating import once
 from maildaemon_http.api.service import Answer, Service, key_name, service_of
 from maildaemon_http.documents import (
-    Json,
     SweepReport,
-    Trouble,
     ValidationFinding,
     findings_document,
     report_document,
-    trouble_document,
 )
 
 Asked = Request[Any, Any, Any]
 
 HALT_SECONDS = 10.0
 """So long a DELETE waits for a running sweep to come to a safe point."""
-
-_READ_ONLY: Final = {"schema": {"readOnly": True}}
-
-
-@attrs.frozen(kw_only=True)
-class FieldNote:
-    """Something about one property that a person should know."""
-
-    path: str
-    message: str
-
-
-@attrs.frozen(kw_only=True)
-class MailboxOptionsUpdate(MailboxOptions):
-    """As MailboxOptions; what only answers have is accepted if it is unchanged, so that what was read can be sent."""
-
-    uuid: str | None = attrs.field(default=None, metadata=_READ_ONLY)
-    version: int | None = attrs.field(default=None, metadata=_READ_ONLY)
-    created: datetime | None = attrs.field(default=None, metadata=_READ_ONLY)
-    changed: datetime | None = attrs.field(default=None, metadata=_READ_ONLY)
-    created_by: str | None = attrs.field(default=None, metadata=_READ_ONLY)
-    changed_by: str | None = attrs.field(default=None, metadata=_READ_ONLY)
-    managed_by: Any = attrs.field(default=None, metadata=_READ_ONLY)
-    adopted: Any = attrs.field(default=None, metadata=_READ_ONLY)
-    warnings: Any = attrs.field(default=None, metadata=_READ_ONLY)
-    trouble: Any = attrs.field(default=None, metadata=_READ_ONLY)
-
-
-@attrs.frozen(kw_only=True)
-class MailboxConfiguration(MailboxOptions):
-    """A mailbox configuration as it is kept, its secrets masked.
-
-    ``version`` counts the changes.  ``created_by`` and ``changed_by`` are names of API keys.  ``managed_by``: ``file``
-    if the service's configuration file says it, so that it is changed there.  ``adopted``: the same account was
-    configured before, and what was processed then is not processed again.  ``trouble``: why it cannot be used.
-    """
-
-    uuid: str
-    version: int
-    created: datetime
-    changed: datetime
-    created_by: str
-    changed_by: str
-    managed_by: Literal["api", "file"]
-    adopted: bool
-    warnings: tuple[FieldNote, ...]
-    trouble: Trouble | None
 
 
 @attrs.frozen(kw_only=True)
@@ -190,7 +145,7 @@ class Mailboxes(Controller):
     async def get_mailbox(self, request: Asked, uuid: FromPath[str]) -> Response[Any]:
         """Every secret is shown as ``********``."""
         service, mailbox = service_of(request), asking.mailbox_id(uuid)
-        return await service.answer(lambda: _shown(service, service.catalog.get(mailbox)))
+        return await service.answer(lambda: shown(service, service.catalog.get(mailbox)))
 
     @patch(
         _ID,
@@ -274,7 +229,7 @@ class Mailboxes(Controller):
 
         def act() -> Answer[ValidationFinding]:
             adopted = service.daemon.mailboxes().get(mailbox)
-            if adopted is not None and _is_from_file(service, mailbox):
+            if adopted is not None and is_from_file(service, mailbox):
                 return _validated(service, mailbox, adopted, trusted=True)
             found = service.catalog.get(mailbox)
             if isinstance(found, Unusable):
@@ -365,7 +320,7 @@ def _created(
             raise
         kept = service.catalog.get(chosen)  # who was thought to be broken off has made it in this moment
     service.daemon.refreshed(kept.configuration.id)
-    made = _shown(service, kept)
+    made = shown(service, kept)
     location = f"/mailboxes/{kept.configuration.id}"
     return attrs.evolve(made, status=201, headers={**made.headers, "Location": location})
 
@@ -394,7 +349,7 @@ async def _write(
         _changeable(service, mailbox)
         kept = act(mailbox, document, expected=expected, by=by)
         service.daemon.refreshed(mailbox)
-        return _shown(service, kept)
+        return shown(service, kept)
 
     return await service.answer(write)
 
@@ -431,64 +386,15 @@ def _validated(
 def _listed(service: Service, query: ListQuery) -> Answer[Page[MailboxConfiguration]]:
     size = page_size(query.limit, service.settings.limits.page_items)
     after = place_of(query.cursor, r"[0-9TZ:.+-]{10,40} [0-9a-f-]{36}")
-    everything = sorted(((_place(one), one) for one in service.daemon.store.configurations()), reverse=True)
-    left = [(place, one) for place, one in everything if after is None or place < after]
-    shown = left[:size]
-    following = shown[-1][0] if len(left) > size else None
-    return Answer(document=written((_document_of(service, one) for _, one in shown), following))
-
-
-def _place(one: Configuration) -> str:
-    """Where it stands in the list: by creation, then by id."""
-    return f"{one.created.isoformat(timespec='microseconds') if one.created else '0001-01-01'} {one.id}"
-
-
-def _shown(service: Service, found: Kept | Unusable) -> Answer[MailboxConfiguration]:
-    configuration = found.configuration
-    document = _document_of(service, configuration)
-    if isinstance(found, Kept):
-        document["adopted"] = found.adopted
-        document["warnings"] = [{"path": one.path, "message": one.message} for one in found.warnings]
-    elif document["managedBy"] == "api":
-        document["trouble"] = trouble_document(found.trouble)
-    return Answer(document=document, headers={"ETag": asking.etag(configuration.version)})
-
-
-def _document_of(service: Service, configuration: Configuration) -> Json:
-    return {
-        **codec.write(MailboxOptions()),
-        **_as_written(configuration.document),
-        "uuid": configuration.id,
-        "version": configuration.version,
-        "created": codec.write(configuration.created),
-        "changed": codec.write(configuration.changed),
-        "createdBy": configuration.created_by,
-        "changedBy": configuration.changed_by,
-        "managedBy": "file" if _is_from_file(service, configuration.id) else "api",
-        "adopted": False,
-        "warnings": [],
-        "trouble": None,
-    }
-
-
-def _as_written(document: Mapping[str, Any]) -> Json:
-    """A stored document with the properties that there are and every secret masked, whoever wrote it: another release,
-    or somebody by hand."""
-    known = codec.wire_names(MailboxOptions).values()
-    shown = {name: value for name, value in document.items() if name in known}
-    for path, text in list(hidden_texts(shown)):
-        if text not in {MASK, ""}:
-            shown = changed_at(shown, path, MASK)
-    return shown
-
-
-def _is_from_file(service: Service, mailbox: MailboxId) -> bool:
-    """Whether the service's own configuration file says this mailbox."""
-    return mailbox in service.daemon.adopted()
+    everything = sorted(((place(one), one) for one in service.daemon.store.configurations()), reverse=True)
+    left = [(at, one) for at, one in everything if after is None or at < after]
+    items = left[:size]
+    following = items[-1][0] if len(left) > size else None
+    return Answer(document=written((document_of(service, one) for _, one in items), following))
 
 
 def _changeable(service: Service, mailbox: MailboxId) -> None:
-    if _is_from_file(service, mailbox):
+    if is_from_file(service, mailbox):
         raise Refused(
             problems.FROM_FILE,
             "this mailbox stands in the configuration file with which the service was started",

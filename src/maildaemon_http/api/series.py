@@ -142,12 +142,16 @@ class MailboxSeries:
         unread = GaugeMetricFamily(
             f"{PREFIX}unread_folders", "Folders that the last sweep could not read.", labels=_LABELS
         )
+        waiting = GaugeMetricFamily(
+            f"{PREFIX}mailbox_waiting", "Whether the server is to tell this process of new mail.", labels=_LABELS
+        )
         for watched in self.snapshot.watched:
             if watched.mailbox in self.names:
                 folders, labels = self.snapshot.unread.get(watched.mailbox, ()), self._labels(watched.mailbox)
                 stuck.add_metric(labels, float(bool(about_mailbox(watched, folders, self.snapshot.now))))
                 unread.add_metric(labels, len(folders))
-        yield from (stuck, unread)
+                waiting.add_metric(labels, float(watched.waiting))
+        yield from (stuck, unread, waiting)
 
     def _failed(self) -> Metric:
         """Those that are given up too, which no sweep counts any more."""

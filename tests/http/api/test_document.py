@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
-from maildaemon_adapters.files import FileSettings
+from maildaemon_adapters.files.local import FileSettings
 from maildaemon_adapters.imap import ImapSettings
 from maildaemon_core import codec
 from maildaemon_core.access import ALL_SCOPES, CHANCE_BYTES, Scope, make_key
