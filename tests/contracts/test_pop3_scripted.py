@@ -27,7 +27,8 @@ from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, T
 from maildaemon_core.ports import Fetched, Known, Level, Settled, Unfetched, Vanished
 from tests.contracts.spools import FileSpool
 from tests.servers.certificates import make_ca
-from tests.servers.scripted_pop3 import CAPA, ScriptedPop3, Step, behave, cut, drip, stuffed
+from tests.servers.scripted_pop3 import CAPA, ScriptedPop3, Step, Talk, behave, cut, drip, stuffed
+from tests.servers.tokens import CLIENT, SECRET, TokenServer
 
 INBOX = FolderRef("INBOX")
 PASSWORD = "h unt'er2 secret"
@@ -175,6 +176,70 @@ def test_no_password_is_in_an_error_or_a_log_even_if_the_server_repeats_it(
     with opened(server) as source:
         told = [repr(source), source.server(), repr(raised.value), repr(raised.value.__context__), caplog.text]
     assert not [text for text in told if "er2 secret" in text]
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
+    with TokenServer(tmp_path_factory.mktemp("tokens")) as gives:
+        yield gives
+
+
+def by_token(server: ScriptedPop3, tokens: TokenServer) -> Pop3Source:
+    options = MailboxOptions(
+        host="127.0.0.1", port=server.port, tls="none", mailbox="j@x", client_id=CLIENT, client_secret=Secret(SECRET)
+    )
+    settings = Pop3Settings(connect_seconds=5, stall_seconds=5, command_seconds=5, oauth_token_url=tokens.token_url)
+    return open_pop3(options, settings, FileSpool())
+
+
+def test_a_token_is_sent_only_when_it_is_asked_for(server: ScriptedPop3, tokens: TokenServer) -> None:
+    def step(talk: Talk) -> None:
+        talk.send(b"+ \r\n")
+        talk.heard()
+        talk.mails = list(zip(server.ids, server.mails, strict=True))
+        talk.send(b"+OK\r\n")
+
+    server.abilities = (*CAPA, "SASL PLAIN XOAUTH2")
+    server.instead("AUTH", step)
+    with by_token(server, tokens) as source:
+        assert subjects(listed(source)) == ["1", "2", "3"]
+    said = server.lines[server.lines.index("AUTH XOAUTH2") + 1]
+    (token,) = tokens.tokens
+    assert base64.b64decode(said).decode() == f"user=j@x\x01auth=Bearer {token}\x01\x01"
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_a_refused_token_is_answered_as_it_must_be_and_asked_for_anew_the_next_time(
+    server: ScriptedPop3, tokens: TokenServer, more: int
+) -> None:
+    def step(talk: Talk) -> None:
+        talk.send(b"+ \r\n")
+        talk.heard()
+        for _ in range(1 + more):
+            talk.send(b"+ " + base64.b64encode(b'{"status":"401"}') + b"\r\n")
+            talk.heard()
+        talk.send(b"-ERR [AUTH] no\r\n")
+
+    before = set(tokens.tokens)
+    server.instead("AUTH", step, always=True)
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable if more else LoginRefused) as raised:
+            by_token(server, tokens)
+        assert "eyJ" not in f"{raised.value!r} {raised.value.__context__!r}"
+    at = server.lines.index("AUTH XOAUTH2")
+    assert server.lines[at + 2] == ""
+    if more:
+        assert server.lines[at + 3] == "*"
+    else:
+        assert "status 401" in raised.value.message
+        assert len(set(tokens.tokens) - before) >= 1
+
+
+def test_a_server_without_tokens_is_not_given_one(server: ScriptedPop3, tokens: TokenServer) -> None:
+    server.abilities = (*CAPA, "SASL PLAIN")
+    with pytest.raises(LoginRefused, match="takes no tokens"):
+        by_token(server, tokens)
+    assert not server.sent("AUTH")
 
 
 @pytest.mark.parametrize("abilities", [CAPA, ()])
@@ -635,14 +700,21 @@ def test_nothing_counts_as_deleted_before_quit_says_so(server: ScriptedPop3) -> 
         assert [type(each) for each in source.fetch([mails[2].ref])] == [Fetched]
 
 
-@pytest.mark.parametrize("command", ["DELE 2", "TOP 2"])
-def test_a_connection_that_breaks_before_quit_deletes_nothing(server: ScriptedPop3, command: str) -> None:
+def test_a_connection_that_breaks_before_quit_deletes_nothing(server: ScriptedPop3) -> None:
     with opened(server) as source:
         mails = known(source)
-        server.instead(command, cut)
+        server.instead("DELE 2", cut)
         with pytest.raises(SourceUnavailable):
             source.settle(mails, DELETE)
     assert len(server.mails) == 3
+
+
+def test_a_session_that_the_server_ended_while_mails_were_stored_is_begun_anew(server: ScriptedPop3) -> None:
+    with opened(server) as source:
+        mails = known(source)
+        server.instead("TOP 2", cut)
+        assert set(source.settle(mails, DELETE).values()) == {Settled()}
+    assert server.mails == []
 
 
 def test_a_mail_that_may_not_be_deleted_does_not_keep_the_others(server: ScriptedPop3) -> None:
@@ -701,10 +773,10 @@ def test_what_pop3_cannot_do_is_not_done(server: ScriptedPop3) -> None:
 
 
 def test_a_lock_that_lingers_after_a_session_of_ours_is_waited_for(server: ScriptedPop3) -> None:
-    with opened(server) as source:
+    with opened(server, lock_seconds=1) as source:
         mails = known(source)
         source.settle(mails[:1], DELETE)
-        server.instead("PASS", b"-ERR [IN-USE] still locked\r\n")
+        server.instead("PASS", b"-ERR [IN-USE] still locked\r\n")  # and once more in other words
         server.instead("PASS", b"-ERR maildrop already locked\r\n")
         assert [type(each) for each in source.fetch([mails[1].ref])] == [Fetched]
         source.settle(mails[1:2], DELETE)

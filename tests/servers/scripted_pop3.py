@@ -151,6 +151,12 @@ class Talk:
     def send(self, data: bytes) -> None:
         self._client.sendall(data)
 
+    def heard(self) -> str:
+        """The next line, whatever it is."""
+        line = self._file.readline().rstrip(b"\r\n").decode("latin-1")
+        self.server.lines.append(line)
+        return line
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)
@@ -199,7 +205,7 @@ class Talk:
             case ["PASS", *_] | ["AUTH", "PLAIN"]:
                 if words[0] == "AUTH":
                     self.send(b"+ \r\n")
-                    server.lines.append(self._file.readline().decode().strip())
+                    self.heard()
                 self.mails = list(zip(server.ids, server.mails, strict=True))
                 return b"+OK come in\r\n"
             case ["STAT"]:

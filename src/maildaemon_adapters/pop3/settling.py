@@ -13,7 +13,7 @@ from maildaemon_adapters.pop3.heads import Head
 from maildaemon_adapters.pop3.maildrop import Maildrop
 from maildaemon_adapters.pop3.session import Session
 from maildaemon_adapters.pop3.settings import INBOX
-from maildaemon_adapters.pop3.wire import Refused
+from maildaemon_adapters.pop3.wire import Broken, Refused
 from maildaemon_adapters.pop3.words import busy, for_people
 from maildaemon_core.errors import Trouble
 from maildaemon_core.message import MessageRef
@@ -38,7 +38,10 @@ def settle(session: Session, mails: Sequence[Known], care: Aftercare) -> Mapping
             mail.ref: _renumbered() for mail in mails if not of_this_numbering(session, mail.ref)
         }
         ours = {mail.ref.uid: mail for mail in mails if mail.ref not in outcomes}
-        verdicts, refused = _look(session, session.maildrop(), ours)
+        try:
+            verdicts, refused = _look(session, session.maildrop(), ours)
+        except Broken:  # the server may have waited too long for us; nothing was done yet
+            verdicts, refused = _look(session, session.fresh(), ours)
         if refused:
             # Perhaps another program has deleted them; only a new login tells, and it counts the others anew.
             verdicts, refused = _look(session, session.fresh(), ours)

@@ -20,8 +20,8 @@ from maildaemon_adapters.tcp.patience import Patience
 LONGEST_STATUS: Final = 1 << 16
 """Bytes of a status line; RFC 2449 §4 allows 512, and some servers do not know."""
 
-LONGEST_LISTING: Final = 1 << 27
-"""Bytes of a listing: a maildrop of more than a million mails."""
+LONGEST_LISTING: Final = 1 << 26
+"""Bytes of a listing: a maildrop of some 800,000 mails with the longest ids."""
 
 SENT_AT_ONCE: Final = 100
 """So many commands are sent before the first answer is read: few enough that they always fit into a socket's buffers,
@@ -120,6 +120,8 @@ class Connection:
                 got = self._readline()
                 if got != b"+" and not got.startswith(b"+ "):
                     return self._read(got)
+                if line == "*":
+                    raise Unparsable("the server goes on with a login that was broken off")
                 reply = answer(_decoded(got[1:].strip()))
                 line = "*" if reply is None else base64.b64encode(reply).decode()
 
