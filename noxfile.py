@@ -85,6 +85,7 @@ SERVERS = {
     "dovecot": "dovecot-imapd",
     "node": "nodejs",
     "npm": "npm",
+    "pop3-login": "dovecot-pop3d",
     "postgres": "postgresql",
     "proftpd": "proftpd-mod-crypto",
     "smbd": "samba",
@@ -107,7 +108,7 @@ FROM_NPM = {"azurite": "3.35.0"}
 UNPACKED = {"cyrus": ("cyrus-imapd", "cyrus-common", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db")}
 """Debian's packages that cannot be installed beside others (Cyrus shuts out Dovecot): they lie in ``.nox/unpacked``."""
 
-AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/postgresql/*/bin")
+AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/dovecot", "usr/lib/postgresql/*/bin")
 """Where Debian keeps servers, and not everybody's PATH leads to."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")

@@ -29,11 +29,11 @@ STORES = "maildaemon.stores"
 OPENERS = "maildaemon.openers"
 
 _OURS = frozenset(
-    {"azure", "eml", "file", "ftp", "gcs", "imap", "maildir", "mbox", "s3", "sftp", "smb", "sqlite", "webdav"}
+    {"azure", "eml", "file", "ftp", "gcs", "imap", "maildir", "mbox", "pop3", "s3", "sftp", "smb", "sqlite", "webdav"}
 )
 """Kinds of this distribution, for the line that installs what they need."""
 
-_EXTRA = {"sqlite": "sql", "file": "", "ftp": ""}
+_EXTRA = {"sqlite": "sql", "file": "", "ftp": "", "pop3": ""}
 
 _NOUN = {SOURCES: "source", DESTINATIONS: "destination", STORES: "store", OPENERS: "opener"}
 
