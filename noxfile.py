@@ -85,6 +85,7 @@ SERVERS = {
     "dovecot": "dovecot-imapd",
     "node": "nodejs",
     "npm": "npm",
+    "pop3-login": "dovecot-pop3d",
     "postgres": "postgresql",
     "proftpd": "proftpd-mod-crypto",
     "smbd": "samba",
@@ -107,17 +108,39 @@ FROM_NPM = {"azurite": "3.35.0"}
 UNPACKED = {"cyrus": ("cyrus-imapd", "cyrus-common", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db")}
 """Debian's packages that cannot be installed beside others (Cyrus shuts out Dovecot): they lie in ``.nox/unpacked``."""
 
-AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/postgresql/*/bin")
+AWAY_FROM_PATH = ("usr/sbin", "usr/local/sbin", "usr/lib/dovecot", "usr/lib/postgresql/*/bin")
 """Where Debian keeps servers, and not everybody's PATH leads to."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 """Debian asks this program whether a freshly installed service may start; 101 means no."""
 
 
+ENVIRONMENT: dict[str, str | None] = {"PYTHONDONTWRITEBYTECODE": None}
+"""Kept compiled: the tests start some hundred processes, of which each would else compile all of maildaemon again."""
+
+
 def install(session: nox.Session, *what: str, groups: tuple[str, ...] = ()) -> None:
     """Installs under the constraints; never anything but what they name."""
     listed = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups) if groups else ()
     session.install("--constraint", str(CONSTRAINTS), *what, *listed)
+
+
+STAMP = ROOT / ".nox" / "tests" / "made-from"
+"""Beside what ``tests`` has installed: what that was made from."""
+
+
+def install_everything(session: nox.Session) -> None:
+    """maildaemon with all extras, and what its tests and their types need."""
+    install(session, "--editable", ".[all]", groups=("types",))
+    stamp = Path(session.virtualenv.location, STAMP.name)
+    if not stamp.exists():  # into an environment that is used again perhaps nothing was installed
+        stamp.write_text(what_is_wanted())
+
+
+def what_is_wanted() -> str:
+    """A digest of all that decides what is installed."""
+    files = (CONSTRAINTS, ROOT / "pyproject.toml")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files) + sys.version.encode()).hexdigest()
 
 
 @nox.session
@@ -133,8 +156,8 @@ def tests(session: nox.Session) -> None:
     provide_servers(session)
     provide_from_npm(session)
     provide_unpacked(session)
-    install(session, "--editable", ".[all]", groups=("test",))
-    session.run("python", "-m", "pytest", "-n", "3", *session.posargs)
+    install_everything(session)
+    session.run("python", "-m", "pytest", "-n", "3", *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session
@@ -146,15 +169,22 @@ def heavy(session: nox.Session) -> None:
     install(session, "--editable", ".[all]", groups=("test",))
     session.run(
         *("python", "-m", "pytest", "-m", "heavy", "-n", "2", "--timeout", "0", *session.posargs),
-        env={"MAILDAEMON_HEAVY": "1", "MAILDAEMON_HYPOTHESIS": os.environ.get("MAILDAEMON_HYPOTHESIS", "heavy")},
+        env={
+            **ENVIRONMENT,
+            "MAILDAEMON_HEAVY": "1",
+            "MAILDAEMON_HYPOTHESIS": os.environ.get("MAILDAEMON_HYPOTHESIS", "heavy"),
+        },
     )
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Checks every type, strictly."""
-    install(session, "--editable", ".[all]", groups=("types",))
-    session.run("mypy", *session.posargs)
+    """Checks every type, strictly; beside what ``tests`` has installed, if that is all that is wanted now."""
+    program = Path(session.virtualenv.location).with_name("tests") / "bin" / "mypy"
+    if not (program.is_file() and STAMP.is_file() and STAMP.read_text() == what_is_wanted()):
+        install(session, "--editable", ".[all]", groups=("types",))
+        program = Path("mypy")
+    session.run(str(program), *session.posargs, external=True)
 
 
 @nox.session

@@ -180,6 +180,9 @@ def _embedded(address: Address) -> Iterator[IPv4Address]:
 _BUCKETS: Final = frozenset({"s3", "gcs", "azure"})
 """Kinds whose URLs name a bucket of the vendor's where others name a server."""
 
+_GIVING_TOKENS: Final = ("oauthAuthority", "oauthTokenUrl")
+"""Settings of sources that name a server too, to which the secret of an app registration is sent."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _AUTHORITY = re.compile(r"//([^/?#]*)")
 _BLANKS: Final = "".join(map(chr, range(33)))
@@ -198,11 +201,14 @@ def options_problems(confinement: Confinement, options: MailboxOptions) -> Seque
 
 
 def source_problems(confinement: Confinement, options: MailboxOptions) -> Sequence[Problem]:
-    """As ``options_problems``, of the mailbox's own server."""
+    """As ``options_problems``, of the mailbox's own server, and of whoever gives it tokens."""
     named = {"$.type": _kind_fault(confinement.sources, options.kind, "sources")}
     if options.host:
         named["$.host"] = host_fault(confinement, options.host)
     named["$.path"] = _url_fault(confinement, options.path, options.kind)
+    for name in _GIVING_TOKENS:
+        if isinstance(url := options.options.get(name), str):
+            named[f"$.options.{name}"] = _url_fault(confinement, url, "")
     return _problems(named)
 
 

@@ -103,12 +103,16 @@ class KindFacts:
 
     ``needs_host``: there is no default server.  ``needs_login``: a name with a password, or app credentials.
     ``needs_path``: a folder, file or URL in ``path``.  ``actions``: what it can do on the server.
+    ``instead_of_password``, ``instead_of_tenant``: the kind's own settings, as they are written under ``options``, with
+    one of which nobody has to enter a password, or ``tenantId``.
     """
 
     needs_host: bool = True
     needs_login: bool = True
     needs_path: bool = False
     actions: frozenset[Action] = frozenset(Action)
+    instead_of_password: tuple[str, ...] = ()
+    instead_of_tenant: tuple[str, ...] = ()
 
 
 def one_line(_instance: object, _attribute: object, value: Any) -> None:

@@ -62,7 +62,7 @@ def _gaps(options: MailboxOptions, facts: KindFacts) -> Found:
     if facts.needs_path and not options.path:
         yield "$.path", f"required for {options.kind}: the folder, file or URL that holds the mail"
     if facts.needs_login:
-        yield from _login_gaps(options)
+        yield from _login_gaps(options, facts)
     if not options.destinations:
         yield "$.destinations", 'required: at least one place to store things at, such as {"url": "/srv/mail"}'
     if options.archiving is None and not options.exports:
@@ -78,19 +78,24 @@ def _gaps(options: MailboxOptions, facts: KindFacts) -> Found:
             )
 
 
-def _login_gaps(options: MailboxOptions) -> Found:
+def _login_gaps(options: MailboxOptions, facts: KindFacts) -> Found:
     if not options.login:
         yield "$.mailbox", "required: the mail address, or username if the login is another"
     if not options.app_only:
-        if not _given(options.password):
+        if not _given(options.password) and not _said(options, facts.instead_of_password):
             yield "$.password", "required, unless clientId, tenantId and clientSecret log in"
         return
     if not options.client_id:
         yield "$.clientId", "required to log in as an app: the application (client) id of its registration"
-    if not options.tenant_id:
+    if not options.tenant_id and not _said(options, facts.instead_of_tenant):
         yield "$.tenantId", "required to log in as an app: the directory (tenant) id of its registration"
     if not _given(options.client_secret) and not _given(options.client_certificate):
         yield "$.clientSecret", "required to log in as an app: its secret, or clientCertificate"
+
+
+def _said(options: MailboxOptions, names: tuple[str, ...]) -> bool:
+    """Whether one of these settings of the kind is written."""
+    return any(options.options.get(name) for name in names)
 
 
 def _contradictions(options: MailboxOptions) -> Found:

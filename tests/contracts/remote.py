@@ -1,13 +1,10 @@
-"""What the tests of destinations on servers share: what is said of one that does not work, and a disk that is full."""
+"""What the tests of destinations on servers share: what is said of one that does not work."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
@@ -65,15 +62,3 @@ def trouble_with(destination: Destination, data: bytes, path: str = "a", number:
     answer = destination.stage(batch_of(number), [put_of("a", path, data)])["a"]
     assert isinstance(answer, Trouble)
     return answer
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of 2 MB on the folder, where this machine lets us mount one."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0777", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("NOT RUN: mounting a file system needs root, and a kernel that lets it")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -36,4 +36,8 @@ TELLING = {
     "test_a_new_mail_is_told_of",
     "test_after_waiting_the_session_works_as_before",
     "test_a_server_that_hangs_up_is_noticed_each_time",
+    # of a source
+    "test_every_mail_is_listed_once_across_pages_oldest_first",
+    "test_the_bytes_are_exactly_what_the_server_holds",
+    "test_exactly_the_given_mails_are_deleted",
 }

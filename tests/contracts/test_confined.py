@@ -264,15 +264,16 @@ def test_a_forbidden_address_is_told_though_another_one_of_the_name_does_not_ans
         connect(options, ImapSettings())
 
 
+@pytest.mark.parametrize("name", ["caFile", "oauthCaFile", "clientCertFile"])
 @pytest.mark.parametrize("file", ["/etc/hostname", "../etc/hostname", "link.pem"])
-def test_the_certificates_of_a_mailbox_lie_where_the_service_has_some(ground: Path, file: str) -> None:
+def test_the_certificates_of_a_mailbox_lie_where_the_service_has_some(ground: Path, file: str, name: str) -> None:
     (ground / "certificates" / "link.pem").symlink_to("/etc/hostname")
     one = connector(ground)
-    options = mailbox(host="mail.example.com", options={"caFile": file})
-    assert [problem.path for problem in one.problems(options)] == ["$.options.caFile"]
+    options = mailbox(host="mail.example.com", options={name: file})
+    assert [problem.path for problem in one.problems(options)] == [f"$.options.{name}"]
     with pytest.raises(OutOfBounds):
         one.source(options)
-    assert one.problems(mailbox(host="mail.example.com", options={"caFile": "ca.pem"})) == []
+    assert one.problems(mailbox(host="mail.example.com", options={name: "ca.pem"})) == []
 
 
 # ---- folders ----

@@ -11,7 +11,6 @@ import sys
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -41,6 +40,7 @@ from maildaemon_core.testing.destination_conformance import (
     staged_of,
 )
 from maildaemon_core.testing.strategies import hostile_names
+from tests.servers.mounting import mounted
 
 AS_ROOT = os.geteuid() == 0
 
@@ -631,29 +631,6 @@ def test_a_rename_refuses_whatever_is_there(tmp_path: Path, rename: Rename) -> N
 
 
 # ------------------------------------------------------------------------------ disks that are full, read-only, foreign
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A small file system in memory; skips where that may not be mounted."""
-    if not AS_ROOT:
-        pytest.skip("NOT RUN: mounting a small file system needs root")
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "maildaemon-test", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"NOT RUN: this machine lets nobody mount a file system: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        done = subprocess.run(["umount", str(folder)], capture_output=True, text=True, check=False)
-        if done.returncode:  # somebody left a file open: a fault, but none that may outlive the test
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        assert not done.returncode, done.stderr
 
 
 def fill(path: Path) -> None:

@@ -43,6 +43,7 @@ from tests.contracts.disks import Disk, Shelf
 from tests.contracts.dying import DiesInside
 from tests.contracts.tree_laws import Outside, TreeLaws, made
 from tests.servers.certificates import Certificates, make_ca
+from tests.servers.mounting import mounted
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.proftpd import Proftpd
 from tests.servers.proxy import NO_FAULT, ChaosProxy
@@ -518,24 +519,13 @@ def test_a_server_that_wants_to_be_left_alone_is(plain: Pyftpd) -> None:
 @pytest.mark.server
 def test_a_full_disk_of_proftpd_is_told_as_far_as_it_tells_and_leaves_nothing(proftpd: Proftpd) -> None:
     folder = fresh(proftpd)
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0777", "tmpfs", str(folder)], check=False, capture_output=True
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("NOT RUN: mounting a file system needs root, and a kernel that lets it")
-    try:
-        with closing(opened(options_of(proftpd, f"data/{folder.name}"))) as destination:
-            trouble = trouble_with(destination, bytes(5_000_000), 1)
-            assert trouble.transient
-            assert "451 Transfer aborted" in trouble.message
-            assert "its disk may be full" in trouble.remedy
-            assert all("a" not in path.split("/") for path in Disk(folder).files())
-            published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    with mounted(folder), closing(opened(options_of(proftpd, f"data/{folder.name}"))) as destination:
+        trouble = trouble_with(destination, bytes(5_000_000), 1)
+        assert trouble.transient
+        assert "451 Transfer aborted" in trouble.message
+        assert "its disk may be full" in trouble.remedy
+        assert all("a" not in path.split("/") for path in Disk(folder).files())
+        published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
 
 
 # -------------------------------------------------------------------------------------------------------- connections

@@ -331,7 +331,7 @@ def test_imapclient_still_makes_its_connection_where_ours_comes_in(dovecot: Dove
 def test_the_kind_says_what_it_cannot_do_with() -> None:
     app = MailboxOptions(client_id="id", tenant_id="t", client_secret=Secret("s"))
     problems = KIND.problems(app, ImapSettings(ca_file="ca.pem"))
-    assert [problem.path for problem in problems] == ["$.clientId", "$.options.caFile"]
+    assert [problem.path for problem in problems] == ["$.options.caFile"]
     assert list(KIND.problems(MailboxOptions(), ImapSettings(ca_file="/etc/ca.pem"))) == []
     assert KIND.facts.actions == set(Action)
 

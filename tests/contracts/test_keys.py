@@ -100,5 +100,5 @@ class TestSqliteKeys(SqlKeysConformance):
 
 class TestPostgresqlKeys(SqlKeysConformance):
     @pytest.fixture
-    def url(self, postgres_url: str) -> str:
-        return postgres_url
+    def url(self, emptied_url: str) -> str:
+        return emptied_url

@@ -494,6 +494,7 @@ def test_a_process_of_0002_that_has_the_file_open_goes_on_and_sees_those_that_we
 
 def test_an_upgrade_waits_for_whoever_writes(in_a_file: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    monkeypatch.setitem(sqlite._PATIENCE, sqlite3.SQLITE_BUSY, 0.2)
     before = in_a_file.at("0001").rows()
     with closing(in_a_file.connect()) as writer:
         writer.execute("UPDATE folder SET older = 5")

@@ -36,7 +36,8 @@ from maildaemon_core.testing.lease_conformance import (
     mail,
     some_mailbox,
 )
-from tests.servers.availability import NOT_RUN
+from tests.servers.availability import not_available
+from tests.servers.mounting import REMEDY
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import NO_FAULT, ChaosProxy, Fault
 
@@ -65,7 +66,7 @@ def small_disk(own_server: Postgres) -> Iterator[Path]:
         folder.chmod(0o755)
         command = ["mount", "-t", "tmpfs", "-o", "size=24m", "none", name]
         if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
-            pytest.skip(f"{NOT_RUN}no file system can be mounted here; to run them: as root, with the right to mount")
+            not_available("no file system can be mounted here", REMEDY)
         shutil.chown(folder, own_server.data.owner())
         yield folder
         subprocess.run(["umount", "--lazy", folder], check=True)

@@ -78,5 +78,5 @@ class TestSqliteRepeats(SqlRepeatsConformance):
 
 class TestPostgresqlRepeats(SqlRepeatsConformance):
     @pytest.fixture
-    def url(self, postgres_url: str) -> str:
-        return postgres_url
+    def url(self, emptied_url: str) -> str:
+        return emptied_url

@@ -36,9 +36,10 @@ from maildaemon_core.testing.destination_conformance import (
 )
 from tests.contracts.disks import Disk, Shelf
 from tests.contracts.dying import DiesInside
-from tests.contracts.remote import checked, closing, small_disk, told, trouble_with
+from tests.contracts.remote import checked, closing, told, trouble_with
 from tests.contracts.tree_laws import Outside, TreeLaws, made, written
 from tests.servers.asyncssh_sftp import AsyncSftp
+from tests.servers.mounting import mounted
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.proxy import NO_FAULT, ChaosProxy
 from tests.servers.proxy import Fault as Wrong
@@ -369,7 +370,7 @@ def test_a_server_whose_sftp_ends_while_the_connection_stays_is_connected_to_ane
 
 @pytest.mark.server
 def test_a_full_disk_is_told_and_leaves_nothing_and_goes_on_by_itself(sshd: Sshd, folder: Path) -> None:
-    with small_disk(folder), closing(opened(options_of(sshd, folder))) as destination:
+    with mounted(folder, lazy=True), closing(opened(options_of(sshd, folder))) as destination:
         trouble = trouble_with(destination, bytes(3_000_000))
         assert (trouble.error, trouble.transient) == ("DestinationFull", True)
         assert "no room left" in trouble.message

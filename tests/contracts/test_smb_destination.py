@@ -13,6 +13,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -42,8 +43,9 @@ from maildaemon_core.testing.destination_conformance import (
 )
 from tests.contracts.disks import Disk, Shelf
 from tests.contracts.dying import DiesInside
-from tests.contracts.remote import checked, closing, small_disk, told, trouble_with
+from tests.contracts.remote import checked, closing, told, trouble_with
 from tests.contracts.tree_laws import Outside, TreeLaws, made, written
+from tests.servers.mounting import mounted
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.proxy import NO_FAULT, ChaosProxy
 from tests.servers.proxy import Fault as Wrong
@@ -296,7 +298,7 @@ def test_a_server_that_falls_silent_is_given_up(samba: Samba, folder: Path) -> N
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_and_goes_on_by_itself(samba: Samba, folder: Path) -> None:
-    with small_disk(folder), closing(opened(options_of(samba, folder))) as destination:
+    with mounted(folder, lazy=True), closing(opened(options_of(samba, folder))) as destination:
         trouble = trouble_with(destination, bytes(3_000_000))
         assert (trouble.error, trouble.transient) == ("DestinationFull", True)
         assert "no room left" in trouble.message
@@ -396,6 +398,32 @@ while True:
     except OSError:
         pass
 """
+
+
+def test_of_two_connections_that_want_one_name_one_gets_it(samba: Samba, folder: Path) -> None:
+    rounds = 300
+    options = options_of(samba, folder)
+    meeting = Barrier(2)
+    with closing(tree_of(options)) as one, closing(tree_of(options)) as other:
+
+        def want(tree: Tree, who: str) -> set[int]:
+            mine = set()
+            for number in range(rounds):
+                tree.write(f"{who}-{number}", [b"x"])
+            for number in range(rounds):
+                meeting.wait(60)
+                try:
+                    tree.publish(f"{who}-{number}", f"wanted-{number}")
+                    mine.add(number)
+                except TreeError as error:
+                    assert error.fault is Fault.EXISTS  # noqa: PT017
+            return mine
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(want, tree, who) for tree, who in ((one, "one"), (other, "other"))]
+            first, second = (answer.result() for answer in answers)
+    assert first & second == set()
+    assert first | second == set(range(rounds))
 
 
 def test_no_link_on_the_servers_disk_leads_out_of_the_share(samba: Samba, folder: Path, tmp_path: Path) -> None:

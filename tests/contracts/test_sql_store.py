@@ -57,8 +57,8 @@ class TestSqliteStore(StoreConformance):
 @pytest.mark.server
 class TestPostgresqlStore(StoreConformance):
     @pytest.fixture
-    def store(self, clock: ManualClock, postgres_url: str) -> Iterator[SqlStore]:
-        store = SqlStore(postgres_url, clock=clock)
+    def store(self, clock: ManualClock, emptied_url: str) -> Iterator[SqlStore]:
+        store = SqlStore(emptied_url, clock=clock)
         yield store
         store.close()
 

@@ -43,6 +43,7 @@ from tests.contracts.disks import Disk, Shelf
 from tests.contracts.dying import DiesInside
 from tests.contracts.tree_laws import Outside, TreeLaws, made, written
 from tests.servers.certificates import Certificates, make_ca
+from tests.servers.mounting import mounted
 from tests.servers.process import LOOPBACK, free_port
 from tests.servers.proxy import NO_FAULT, ChaosProxy
 from tests.servers.proxy import Fault as Wrong
@@ -439,23 +440,12 @@ def test_a_server_that_wants_to_be_left_alone_is(plain: WebDav) -> None:
 
 
 def test_a_full_disk_is_told_and_leaves_nothing_and_goes_on_by_itself(plain: WebDav, shelf: Path) -> None:
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0777", "tmpfs", str(shelf)], check=False, capture_output=True
-        ).returncode
-    )
-    if not mounted:
-        pytest.skip("NOT RUN: mounting a file system needs root, and a kernel that lets it")
-    try:
-        with closing(opened(options_of(plain))) as destination:
-            trouble = trouble_with(destination, bytes(5_000_000), 1)
-            assert trouble.transient
-            assert "500" in trouble.message or "507" in trouble.message
-            assert all("a" not in path.split("/") for path in Disk(shelf).files())
-            published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
-    finally:
-        subprocess.run(["umount", str(shelf)], check=True)
+    with mounted(shelf), closing(opened(options_of(plain))) as destination:
+        trouble = trouble_with(destination, bytes(5_000_000), 1)
+        assert trouble.transient
+        assert "500" in trouble.message or "507" in trouble.message
+        assert all("a" not in path.split("/") for path in Disk(shelf).files())
+        published_of(destination, batch_of(2), [put_of("a", "a", bytes(1_000_000))])
 
 
 # --------------------------------------------------------------------------------------------------- how it is asked

@@ -237,6 +237,19 @@ def test_only_the_servers_that_the_operator_names_may_be_named() -> None:
     assert said(only, **to("sftp://imap%2eexample.com/")) == {}
 
 
+@pytest.mark.parametrize("name", ["oauthAuthority", "oauthTokenUrl"])
+def test_whoever_gives_tokens_is_a_server_that_is_named(name: str) -> None:
+    at = {f"$.options.{name}"}
+    only = Confinement(hosts=("*.example.com",))
+    for url in ("https://127.0.0.1:8080/token", "https://localhost/token", "https://[::1]"):
+        assert set(said(BY_DEFAULT, options={name: url})) == at
+        assert said(LOCAL, options={name: url}) == {}
+    for url in ("https://evil.net/", "https://id.example.com@evil.net/", "https://id.example.com\\@evil.net/"):
+        assert set(said(only, options={name: url})) == at
+    for fine in ("https://id.example.com/token", None, 7):
+        assert said(only, options={name: fine}) == {}
+
+
 @pytest.mark.parametrize("url", ["s3://localhost/in", "file:///srv/mail", "file://localhost/srv", "/srv", "memory:one"])
 def test_a_bucket_and_a_folder_are_no_servers(url: str) -> None:
     assert said(Confinement(hosts=("*.example.com",)), **to(url, "s3" if url.startswith("s3") else "file")) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def test_every_fault_of_every_mailbox_and_table_is_told_at_once(tmp_path: Path) 
     }
     assert "did you mean host?" in found["$.mailboxes[0].hostt"]
     assert "did you mean spool?" in found["$.spol"]
-    assert "installed: imap" in found["$.mailboxes[2].type"]
+    assert re.search(r"installed: .*\bimap\b", found["$.mailboxes[2].type"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from maildaemon_adapters.imap import ImapSettings
+from maildaemon_adapters.local import EmlSettings, MboxSettings
 from maildaemon_core.codec import wire_names
 from maildaemon_core.confinement import Confinement
 from maildaemon_core.naming import ATTACHMENT_NAMES
@@ -51,6 +52,13 @@ def test_the_reference_names_every_property_and_no_other(title: str, cls: type[a
 def test_the_reference_names_the_settings_of_imap_and_the_names_of_templates() -> None:
     assert [name for name in wire_names(ImapSettings).values() if f"`{name}`" not in section("`[[mailboxes]]`")] == []
     assert [name for name in ATTACHMENT_NAMES if not re.search(rf"{{{name}[:}}]", section("Templates"))] == []
+
+
+@pytest.mark.parametrize("settings", [EmlSettings, MboxSettings])
+def test_the_reference_and_the_guide_name_the_settings_of_mail_in_files(settings: type[attrs.AttrsInstance]) -> None:
+    guide = (DOCS / "how-to" / "import-from-files.md").read_text(encoding="utf-8")
+    for text in (section("`[[mailboxes]]`"), guide):
+        assert [name for name in wire_names(settings).values() if f"`{name}`" not in text] == []
 
 
 def test_the_reference_names_every_command() -> None:

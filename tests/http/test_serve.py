@@ -27,10 +27,11 @@ from cryptography.hazmat.primitives import serialization
 from maildaemon_adapters.sealing import new_master_key
 from maildaemon_adapters.sql import SqlStore
 from maildaemon_core.access import ALL_SCOPES, CHANCE_BYTES, make_key, prefix_of
-from tests.http.running import TRACE, Called, call
+from tests.http.running import TRACE, Called, call, is_cold, warm
 from tests.servers.certificates import Certificates, make_ca
 from tests.servers.process import Process
 from tests.servers.scripted_imap import Conversation, ScriptedImap, behave
+from tests.servers.warm import Begun
 
 ANNOUNCED = re.compile(r"^maildaemon serves (https?://(\S+):(\d+)) \(store (.+)\)$", re.MULTILINE)
 
@@ -49,16 +50,36 @@ options = {{ fetchCount = 1 }}
 """
 
 
+class Child:
+    """As much as is used here of a ``Process``, of what was begun in another way."""
+
+    def __init__(self, child: subprocess.Popen[bytes] | Begun) -> None:
+        self._child = child
+        self.pid = child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._child.poll()
+
+    def stop(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+
 class Service:
     """``maildaemon serve`` in a folder, with everything that it writes in ``said``."""
 
     def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         self._log = folder / f"serve-{len(list(folder.glob('serve-*.log')))}.log"
-        self.process = Process(
-            ["env", "-C", folder, sys.executable, "-W", "error", "-m", "maildaemon_http.cli", "serve", *arguments],
-            log=self._log,
-            environment={**os.environ, "COLUMNS": "200", **(env or {})},
-        )
+        environment = {**os.environ, "COLUMNS": "200", **(env or {})}
+        self.process: Process | Child
+        if is_cold(env or {}):
+            command = [sys.executable, "-W", "error", "-m", "maildaemon_http.cli", "serve", *arguments]
+            self.process = Process(["env", "-C", folder, *command], log=self._log, environment=environment)
+            return
+        with self._log.open("ab") as log:
+            streams = {"out": log.fileno(), "err": log.fileno()}
+            self.process = Child(warm().begin("serve", *arguments, cwd=folder, env=environment, **streams))
 
     @property
     def said(self) -> str:
@@ -339,21 +360,7 @@ class TerminalService(Service):
                 stderr=errors,
                 start_new_session=True,
             )
-        self.process = _Child(child)  # type: ignore[assignment]  # as much of it as is used
-
-
-class _Child:
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
-        self._child = child
-        self.pid = child.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._child.poll()
-
-    def stop(self) -> None:
-        self._child.kill()
-        self._child.wait()
+        self.process = Child(child)
 
 
 # ---- TLS ----

@@ -57,7 +57,7 @@ def sweep(daemon: MailDaemon, mailbox: MailboxId) -> SweepReport:
         return SweepReport(mailbox=mailbox, state=SweepState.PAUSED, started=now, ended=now, trouble=error.trouble())
 
 
-def main(configuration: Path, *, again: bool) -> int:
+def run(configuration: Path, *, again: bool) -> int:
     url, store_options = store_of(configuration)
     with MailDaemon.open(url, store_options=store_options) as daemon:
         for options in options_of(configuration):
@@ -87,5 +87,9 @@ def main(configuration: Path, *, again: bool) -> int:
     return 0 if well else 1
 
 
+def main() -> int:
+    return run(Path(sys.argv[1]), again="again" in sys.argv[2:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), again="again" in sys.argv[2:]))
+    sys.exit(main())

@@ -22,8 +22,11 @@ NOT_RUN = "not run on this machine: "
 """How the reason of a skipped test begins when the machine is the reason."""
 
 
-def dovecot_program() -> Path:
-    """Where Dovecot 2.3 is; else the test is skipped (a failure in CI).  ``MAILDAEMON_DOVECOT`` names another one."""
+def dovecot_program(*, pop3: bool = False) -> Path:
+    """Where Dovecot 2.3 is; else the test is skipped (a failure in CI).  ``MAILDAEMON_DOVECOT`` names another one.
+
+    ``pop3``: its POP3 server, which Debian has in a package of its own, must be there as well.
+    """
     named = os.environ.get("MAILDAEMON_DOVECOT")
     reachable = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     found = shutil.which(named or "dovecot", path=reachable)
@@ -33,7 +36,14 @@ def dovecot_program() -> Path:
     if not re.match(r"2\.3\.", version):
         # 2.4 reads another configuration language, in which ours is an error from the first line on.
         not_available(f"{found} is Dovecot {version or 'of no version'}", "use Dovecot 2.3 (Debian 12, Ubuntu 24.04)")
+    if pop3 and not any((Path(found).parent.parent / folder / "dovecot" / "pop3").is_file() for folder in POP3_FOLDERS):
+        line = "as root: apt-get install -y --no-install-recommends dovecot-pop3d"
+        not_available("Dovecot's POP3 server is not installed", line)
     return Path(found)
+
+
+POP3_FOLDERS = ("lib", "libexec")
+"""Where Debian, and where Dovecot's own makefiles put the programs that it starts."""
 
 
 def postgres_programs() -> Path:

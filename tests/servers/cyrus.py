@@ -13,19 +13,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from imapclient import IMAPClient
 
 from tests.servers.availability import cyrus_folder
 from tests.servers.certificates import make_ca
+from tests.servers.homed import Homed
 from tests.servers.process import LOOPBACK, Process, ServerFailed, free_port
 
 ATTEMPTS: Final = 3
@@ -41,7 +39,7 @@ LIBRARIES: Final = (
 )
 
 
-class Cyrus:
+class Cyrus(Homed):
     """Known once started: ``imap`` and ``imaps`` (ports), ``ca`` (PEM file), ``password``, ``root``.
 
     ``settings`` stand at the end of imapd.conf.
@@ -52,23 +50,6 @@ class Cyrus:
     def __init__(self, *, settings: str = "") -> None:
         self.settings = settings
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        self._programs = cyrus_folder()
-        # Not below pytest's own folder: that is 0700, and the server's user has to pass through.
-        self.root = Path(tempfile.mkdtemp(prefix="maildaemon-cyrus-"))
-        try:
-            self._start()
-        except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
 
     def add_user(self, name: str) -> None:
         """From now on somebody of this name can log in, and has an empty INBOX."""
@@ -106,6 +87,7 @@ class Cyrus:
                     os.kill(int(child), signal.SIGKILL)
 
     def _start(self) -> None:
+        self._programs = cyrus_folder()
         self.root.chmod(0o755)
         for folder in ("conf", "spool", "search", "proc", "lock"):
             (self.root / folder).mkdir()

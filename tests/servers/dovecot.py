@@ -15,31 +15,31 @@ import pwd
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.availability import dovecot_program
 from tests.servers.certificates import make_ca
+from tests.servers.homed import Homed
 from tests.servers.process import Process, ServerFailed, free_port
 
 ATTEMPTS = 3
 """How often it is started anew when somebody took its port in the meantime."""
 
 
-class Dovecot:
+class Dovecot(Homed):
     """A server with its mail, its configuration and its log in a temporary folder that goes when it stops.
 
+    ``pop3`` True: it speaks POP3 as well (Debian's package dovecot-pop3d).
     ``users`` maps names to passwords; without it any name can log in with ``password``.  ``imap_capability`` replaces
     what the server announces (it still understands the rest).  ``separator`` and ``prefix`` are those of its one
     namespace.  ``tls`` False: neither STARTTLS nor a port ``imaps``.  ``settings`` is put at the end of dovecot.conf.
 
-    Known once started: ``imap`` and ``imaps`` (ports), ``ca`` (PEM file), ``root`` (folder).
+    Known once started: ``imap`` and ``imaps`` (ports; with ``pop3`` also ``pop`` and ``pops``), ``ca`` (PEM file),
+    ``root`` (folder).
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Dovecot:
         separator: str = ".",
         prefix: str = "",
         tls: bool = True,
+        pop3: bool = False,
         settings: str = "",
     ) -> None:
         self.users = users
@@ -59,29 +60,14 @@ class Dovecot:
         self.separator = separator
         self.prefix = prefix
         self.tls = tls
+        self.pop3 = pop3
         self.settings = settings
         self._folders: dict[tuple[str, str], Path] = {}
         self._lock = threading.Lock()
         self._stamp = 0
 
-    def __enter__(self) -> Self:
-        program = dovecot_program()
-        # Not below pytest's own folder: that is 0700, and the unprivileged mail user has to pass through.
-        self.root = Path(tempfile.mkdtemp(prefix="maildaemon-dovecot-"))
-        try:
-            self._start(program)
-        except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def _start(self, program: Path) -> None:
+    def _start(self) -> None:
+        program = dovecot_program(pop3=self.pop3)
         self.root.chmod(0o755)
         for folder in ("run", "state", "mail"):
             (self.root / folder).mkdir()
@@ -90,12 +76,14 @@ class Dovecot:
         self.mail_user, self.mail_group = _mail_owner()
         self._give(self.root / "mail")
         for attempt in range(1, ATTEMPTS + 1):
-            self.imap, self.imaps = free_port(), free_port()
+            self.imap, self.imaps, self.pop, self.pops = free_port(), free_port(), free_port(), free_port()
             self.configuration = self.root / "dovecot.conf"
             self.configuration.write_text(self._configuration(str(certificates.certificate), str(certificates.key)))
             self.process = Process([program, "-F", "-c", self.configuration], log=self.root / "output.log")
             try:
                 self.process.wait_for(self.imap, b"* OK")
+                if self.pop3:
+                    self.process.wait_for(self.pop, b"+OK")
                 return
             except ServerFailed as failure:
                 self.process.stop()
@@ -220,6 +208,12 @@ class Dovecot:
             imap=self.imap,
             imaps=self.imaps if self.tls else 0,
             imap_capability=self.imap_capability,
+            protocols="imap pop3" if self.pop3 else "imap",
+            pop3=POP3.format(
+                chroot=chroot, pop=self.pop, pops=self.pops if self.tls else 0, ssl="yes" if self.tls else "no"
+            )
+            if self.pop3
+            else "",
             settings=self.settings,
         )
 
@@ -249,7 +243,7 @@ state_dir = {root}/state
 log_path = {root}/dovecot.log
 instance_name = {instance}
 listen = 127.0.0.1
-protocols = imap
+protocols = {protocols}
 {me}
 
 ssl = {ssl}
@@ -310,5 +304,21 @@ service stats {{
 protocol imap {{
   imap_capability = {imap_capability}
 }}
+{pop3}
 {settings}
+"""
+
+# Without no_flag_updates a mail that was read through POP3 is marked as seen.
+POP3 = """\
+service pop3-login {{
+  {chroot}
+  inet_listener pop3 {{
+    port = {pop}
+  }}
+  inet_listener pop3s {{
+    port = {pops}
+    ssl = {ssl}
+  }}
+}}
+pop3_no_flag_updates = yes
 """

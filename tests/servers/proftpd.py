@@ -12,14 +12,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shutil
-import tempfile
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tests.servers.availability import proftpd_modules, proftpd_program
 from tests.servers.certificates import make_ca
+from tests.servers.homed import Homed
 from tests.servers.process import Process, ServerFailed, free_port
 
 ATTEMPTS: Final = 3
@@ -31,7 +28,7 @@ _HASH: Final = (
 """Of the password, as crypt(5) has it."""
 
 
-class Proftpd:
+class Proftpd(Homed):
     """Known once started: ``port``, ``user``, ``password``, ``data``, ``ca``, ``root``.
 
     Started by root, it works as ``nobody``: it lets nobody in as root, and root may write where others may not.
@@ -45,24 +42,8 @@ class Proftpd:
         self.tls = tls
         self.implicit = implicit
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         program = proftpd_program()
-        # Not below pytest's own folder: that is 0700, and the unprivileged user has to pass through.
-        self.root = Path(tempfile.mkdtemp(prefix="maildaemon-proftpd-")).resolve()
-        try:
-            self._start(program)
-        except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def _start(self, program: Path) -> None:
         self.root.chmod(0o755)
         account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
         self.home = self.root / "home"

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.availability import smbd_program
+from tests.servers.homed import Homed
 from tests.servers.process import Process, ServerFailed, free_port
 
 ATTEMPTS = 3
@@ -25,7 +22,7 @@ USER = "nobody"
 """It has to be known to the system, and is everywhere."""
 
 
-class Samba:
+class Samba(Homed):
     """``settings`` and ``share`` are put at the end of the global section and of the section of the share.
 
     Known once started: ``port``, ``user``, ``password``, ``data``, ``root``.
@@ -38,24 +35,8 @@ class Samba:
         self.settings = settings
         self.share = share
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         program = smbd_program()
-        # Not below pytest's own folder: that is 0700, and the unprivileged user has to pass through.
-        self.root = Path(tempfile.mkdtemp(prefix="maildaemon-samba-")).resolve()
-        try:
-            self._start(program)
-        except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def _start(self, program: Path) -> None:
         self.root.chmod(0o755)
         self.data = self.root / "data"
         for folder in ("data", "lock", "state", "cache", "pid", "private", "ncalrpc"):

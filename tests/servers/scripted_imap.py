@@ -142,6 +142,12 @@ class Conversation:
         """What the client says next, without the end of the line; nothing at the end of the connection."""
         return self._file.readline().rstrip(b"\r\n")
 
+    def heard(self) -> str:
+        """The next line that the client sends, which is noted with the others."""
+        line = self._file.readline().decode("latin-1").rstrip("\r\n")
+        self.server.lines.append(line)
+        return line
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)

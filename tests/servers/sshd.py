@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.availability import sshd_program
+from tests.servers.homed import Homed
 from tests.servers.process import LOOPBACK, Process, ServerFailed, free_port
 
 ATTEMPTS = 3
 
 
-class Sshd:
+class Sshd(Homed):
     """Known once started: ``port``, ``user``, ``key`` (file), ``host_key`` (a line of a .pub file), ``data``, ``root``.
 
     ``sftp`` False: it lets the user in, but has no SFTP.  ``settings`` is put at the end of sshd_config.
@@ -33,23 +30,8 @@ class Sshd:
         self.sftp = sftp
         self.settings = settings
 
-    def __enter__(self) -> Self:
+    def _start(self) -> None:
         program = sshd_program()
-        self.root = Path(tempfile.mkdtemp(prefix="maildaemon-sshd-")).resolve()
-        try:
-            self._start(program)
-        except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def _start(self, program: Path) -> None:
         self.user = pwd.getpwuid(os.getuid()).pw_name
         self.data = self.root / "data"
         self.data.mkdir()

@@ -12,6 +12,12 @@ __all__ = ["KIND", "ImapSettings", "ImapSource", "open_imap"]
 KIND: Kind[ImapSettings, ImapSource] = Kind(
     settings=ImapSettings,
     open=open_imap,
-    facts=KindFacts(needs_host=True, needs_login=True, actions=frozenset(Action)),
+    facts=KindFacts(
+        needs_host=True,
+        needs_login=True,
+        actions=frozenset(Action),
+        instead_of_password=("clientCertFile",),
+        instead_of_tenant=("oauthTokenUrl",),
+    ),
     problems=imap_problems,
 )

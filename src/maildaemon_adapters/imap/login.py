@@ -8,9 +8,11 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
+from maildaemon_adapters.imap.sasl import with_certificate, with_token
 from maildaemon_adapters.imap.settings import ImapSettings
 from maildaemon_adapters.imap.translate import for_people, is_temporary, pause, response
 from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsable, plain_reply
+from maildaemon_adapters.oauth.sasl import choose
 from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
 from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_adapters.tcp.quiet import only_warnings
@@ -38,7 +40,7 @@ def log_in(options: MailboxOptions, settings: ImapSettings) -> Connection:
     only_warnings("imapclient.imaplib")  # at DEBUG it would write mails into the log
     connection = connect(options, settings)
     try:
-        _authenticate(connection, options)
+        _authenticate(connection, options, settings)
     except BaseException:
         connection.leave()
         raise
@@ -116,21 +118,28 @@ def unreachable(error: Exception, host: str, port: int, mode: Tls, settings: Ima
     return kind(obstacle.what, remedy=obstacle.remedy)
 
 
-def _authenticate(connection: Connection, options: MailboxOptions) -> None:
+def _authenticate(connection: Connection, options: MailboxOptions, settings: ImapSettings) -> None:
     where, user = options.host or "", options.login or ""
     if connection.preauthenticated:
         return  # with tls implicit or none: the server knows who we are, by a certificate or because it runs locally
     password = options.password.value if options.password is not None else ""
+    if options.app_only:
+        with_token(connection, options, settings, port_of(options))
+        return
+    if user and not password and settings.client_cert_file is not None:
+        with_certificate(connection, user, where)
+        return
     if not user or not password:
         raise LoginRefused(f"no user name or no password for {where}", remedy="give username and password")
     secrets = (base64.b64encode(plain_reply(user, password)).decode(), password)
     failure: MaildaemonError
+    abilities: frozenset[str] = frozenset()
     try:
         abilities = connection.abilities()
         plain = _must_be_plain(user, password, abilities, where, options.tls_mode)
         connection.log_in(user, password, plain=plain)
     except Refused as error:
-        failure = _refused(str(error), where, user, secrets)
+        failure = _refused(str(error), where, user, secrets, takes_tokens=choose(abilities) is not None)
     except (Broken, Unparsable) as error:
         said = for_people(str(error), secrets=secrets)
         failure = SourceUnavailable(
@@ -161,7 +170,7 @@ def _must_be_plain(user: str, password: str, abilities: frozenset[str], where: s
     return True
 
 
-def _refused(said: str, where: str, user: str, secrets: Iterable[str]) -> MaildaemonError:
+def _refused(said: str, where: str, user: str, secrets: Iterable[str], *, takes_tokens: bool) -> MaildaemonError:
     shown = for_people(said, secrets=secrets)
     if is_temporary(said):
         message = f"{where} lets nobody in at present: {shown}"
@@ -173,5 +182,6 @@ def _refused(said: str, where: str, user: str, secrets: Iterable[str]) -> Mailda
         return LoginRefused(f"the password of {user!r} at {where} has expired", remedy="set a new one there and here")
     return LoginRefused(
         f"{where} does not accept this user name and password for {user!r}: {shown}",
-        remedy="check username and password; some providers want a password made for this application",
+        remedy="check username and password; some providers want a password made for this application"
+        + (", and this one takes an app registration (clientId, tenantId, clientSecret)" if takes_tokens else ""),
     )

@@ -8,11 +8,12 @@ ranges after everything has been transferred.
 from __future__ import annotations
 
 import ast
+import base64
 import contextlib
 import imaplib
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -128,6 +129,23 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
             else:
                 escaped = user.replace("\\", "\\\\").replace('"', '\\"')
                 self._imap.login(f'"{escaped}"', password)  # imaplib quotes the password, and not the name
+        self._cached_capabilities = None
+
+    def authenticate(
+        self, mechanism: str, opening: Callable[[], bytes] | None, answer: Callable[[bytes], bytes | None]
+    ) -> None:
+        """AUTHENTICATE (RFC 9051 §6.2.2) as a dialogue; ``answer`` None breaks it off.  Raises ``Refused``.
+
+        The opening, if there is one, goes along with the command where that is allowed (SASL-IR, RFC 4959), else
+        ``answer`` gives it to the first, empty challenge.
+        """
+        first = None
+        if opening is not None and "SASL-IR" in self.abilities():
+            first = base64.b64encode(opening()) or b"="
+        with self._command():
+            self._imap.literal = _Dialogue(answer).process
+            self._checked(self._imap._simple_command("AUTHENTICATE", mechanism, first))
+            self._imap.state = "AUTH"
         self._cached_capabilities = None
 
     def leave(self) -> None:
@@ -359,6 +377,21 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
         """What came with a response code of the last command."""
         _, data = self._imap.response(name)
         return _text(data[-1] or b"") if data else ""
+
+
+class _Dialogue:
+    """What imaplib calls for each challenge; unlike its own, one that is no Base64 is a challenge too."""
+
+    def __init__(self, answer: Callable[[bytes], bytes | None]) -> None:
+        self._answer = answer
+
+    def process(self, data: bytes | None) -> bytes:
+        try:
+            challenge = base64.b64decode(data or b"", validate=True)
+        except ValueError:
+            challenge = data or b""
+        said = self._answer(challenge)
+        return b"*" if said is None else base64.b64encode(said)
 
 
 def plain_reply(user: str, password: str) -> bytes:

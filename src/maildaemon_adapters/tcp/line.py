@@ -58,6 +58,10 @@ class Line:
         """So many bytes; fewer if the server hangs up before."""
         return self._reader.read(size)
 
+    def read_some(self) -> bytes:
+        """What has come, else what comes next, without waiting for more; nothing if the server hangs up."""
+        return self._reader.read1(READ_AHEAD)
+
     def readline(self, longest: int) -> bytes:
         """A line with its end; without one if it is longer, or the server hangs up before."""
         return self._reader.readline(longest)

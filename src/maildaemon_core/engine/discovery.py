@@ -76,6 +76,7 @@ class Discovery:
                 self._renumbered(folder, page)
                 return
             entries, passed = self._judge(page.envelopes)
+            entries += self._back(page.envelopes)
             older += passed
             if entries or state is None or page.cursor != cursor:
                 self._admit(folder, entries, FolderState(cursor=page.cursor, older=older))
@@ -88,6 +89,18 @@ class Discovery:
         wanted = [envelope for envelope in envelopes if not is_older(envelope, self._options)]
         entries = [admitted(envelope, self._book.lease.mailbox, self._options, now) for envelope in wanted]
         return entries, len(envelopes) - len(wanted)
+
+    def _back(self, envelopes: Sequence[Envelope]) -> list[Entry]:
+        """The entries of mails that had vanished and lie there again under the very same reference.
+
+        Where references are names, a file may be taken out and put back; numbers of IMAP never come back.
+        """
+        named = {envelope.ref: envelope for envelope in envelopes if not envelope.ref.uidvalidity}
+        return [
+            self._book.after(entry, Rebound(entry.ref))
+            for entry in (self._book.lease.at(list(named)) if named else ())
+            if entry.stage is Stage.VANISHED and entry.identity == named[entry.ref].identity
+        ]
 
     def _admit(self, folder: FolderRef, entries: Sequence[Entry], state: FolderState) -> None:
         new = self._book.admit(folder, entries, state)

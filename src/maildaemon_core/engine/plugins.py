@@ -6,10 +6,12 @@ Our own adapters come through the same groups as anybody's.
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -26,15 +28,27 @@ DESTINATIONS = "maildaemon.destinations"
 STORES = "maildaemon.stores"
 OPENERS = "maildaemon.openers"
 
-_OURS = frozenset({"azure", "file", "ftp", "gcs", "imap", "s3", "sftp", "smb", "sqlite", "webdav"})
+_OURS = frozenset(
+    {"azure", "eml", "file", "ftp", "gcs", "imap", "maildir", "mbox", "pop3", "s3", "sftp", "smb", "sqlite", "webdav"}
+)
 """Kinds of this distribution, for the line that installs what they need."""
 
-_EXTRA = {"sqlite": "sql", "file": "", "ftp": ""}
+_EXTRA = {"sqlite": "sql", "file": "", "ftp": "", "pop3": ""}
 
 _NOUN = {SOURCES: "source", DESTINATIONS: "destination", STORES: "store", OPENERS: "opener"}
 
 P = TypeVar("P")
 T = TypeVar("T")
+
+
+@functools.cache
+def _installed(group: str, _where: tuple[str, ...]) -> EntryPoints:
+    """What is installed of one group: read once, for it means reading a file of every distribution that there is.
+
+    ``_where`` is where modules are looked for.  What is installed there later is found by the next process; this one
+    would go on with what it has loaded anyway.
+    """
+    return entry_points(group=group)
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +68,7 @@ class Installed(ABC, Generic[T]):
 
     def __init__(self, group: str, entries: Iterable[EntryPoint] | None, given: Mapping[str, T]) -> None:
         self._noun = _NOUN.get(group, "plug-in")
-        found = entry_points(group=group) if entries is None else entries
+        found = _installed(group, tuple(sys.path)) if entries is None else entries
         self._entries = {entry.name: entry for entry in found}
         self._loaded: dict[str, T] = dict(given)
 

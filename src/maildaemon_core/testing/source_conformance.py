@@ -14,53 +14,23 @@ Each test gets a mailbox of its own that is empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import pytest
+from hypothesis import settings
 
 from maildaemon_core.errors import FolderMissing, Trouble
 from maildaemon_core.message import CHUNK, Content, Cursor, Envelope, FolderRef, Identity, MessageRef
 from maildaemon_core.options import KEEP, Action, Aftercare
 from maildaemon_core.ports import Fetched, Known, Level, MailSource, Settled, Unfetched, Vanished
+from maildaemon_core.testing.source_machine import Ground, hold_in_any_order
+from maildaemon_core.testing.source_post import OpenSource, Post, a_mail
 
-
-class Post(Protocol):
-    """The server as the world sees it, not through the source under test."""
-
-    def plant(self, folder: str, raw: bytes) -> None:
-        """A mail arrives, behind all that lie there.  Its lines end with CRLF, so every server keeps it as it is."""
-        ...
-
-    def peek(self, folder: str) -> Sequence[tuple[bytes, frozenset[str]]]:
-        r"""The mails of a folder, oldest first, each with its flags as IMAP writes them (``\Seen``)."""
-        ...
-
-    def remove(self, folder: str, raw: bytes) -> None:
-        """Another client deletes the mail (one of them, if there are equal ones)."""
-        ...
-
-    def renumber(self, folder: str) -> None:
-        """The folder's mails stay, and every reference to them becomes void (another UIDVALIDITY)."""
-        ...
-
-
-OpenSource = Callable[[], MailSource]
+__all__ = ["DELETE", "ODD_MAILS", "SEEN", "OpenSource", "Post", "SourceConformance", "a_mail"]
 
 DELETE, SEEN = Aftercare(Action.DELETE), Aftercare(Action.SEEN)
-
-
-def a_mail(number: int, *, body: bytes = b"hello\r\n") -> bytes:
-    """A small mail, another one for each number."""
-    head = (
-        f"Message-ID: <{number}@conformance.example>\r\n"
-        f"Date: Thu, 01 Jan 2026 10:{number % 60:02}:00 +0000\r\n"
-        f"From: =?utf-8?q?J=C3=B6rg?= <joerg{number}@firm.example>\r\n"
-        f"To: archive@conformance.example\r\n"
-        f"Subject: number {number}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 ODD_MAILS = {
@@ -86,6 +56,7 @@ class SourceConformance:
     actions: ClassVar[frozenset[Action]] = frozenset(Action)
     renumbers: ClassVar[bool] = True
     kept: ClassVar[Mapping[str, bytes]] = {}
+    costs: ClassVar[int] = 10
     folder: ClassVar[FolderRef] = FolderRef("INBOX")
     target: ClassVar[FolderRef] = FolderRef("Done")
 
@@ -437,6 +408,20 @@ class SourceConformance:
             line = source.server()
         assert line.strip()
         assert line.isprintable()
+
+    # ---- any story ----
+
+    def test_every_law_holds_whatever_happens_in_whatever_order(self, post: Post, open_source: OpenSource) -> None:
+        ground = Ground(
+            post=post,
+            open_source=open_source,
+            actions=self.actions,
+            renumbers=self.renumbers,
+            folder=self.folder,
+            target=self.target,
+        )
+        usual = (settings.default or settings()).max_examples
+        hold_in_any_order(ground, examples=max(usual // self.costs, 3))
 
     # ---- what the tests are made of ----
 

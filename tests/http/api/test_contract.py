@@ -32,7 +32,7 @@ def tried(house: House, folder: Path, *, examples: int, only: tuple[str, ...] = 
 @pytest.mark.heavy
 @pytest.mark.timeout(3000)
 def test_every_operation_does_what_the_document_says(house: House, tmp_path: Path, heavy: bool) -> None:
-    done = tried(house, tmp_path, examples=100 if heavy else 10)
+    done = tried(house, tmp_path, examples=100 if heavy else 5)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert "Stateful" in done.stdout

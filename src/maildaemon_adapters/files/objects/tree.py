@@ -21,8 +21,9 @@ from maildaemon_adapters.files.staging import TRIAL
 from maildaemon_adapters.files.tree import Fault, Named, Showing, Stat, TreeError
 from maildaemon_core.ports import Finding
 
-BLOCK: Final = 5 * 1024 * 1024
-"""Bytes of one block of a large object: the least that S3 takes, and a multiple of the 256 KiB that Google wants."""
+BLOCK: Final = 8 * 1024 * 1024
+"""Bytes of one block of a large object, each a round trip: more than the 5 MiB that S3 takes at least, and as much as
+Google advises, in multiples of 256 KiB.  Each thread holds one, and two for a moment."""
 
 LONGEST_KEY: Final = 1024
 """Bytes of a whole name (S3, Google) or characters (Azure)."""

@@ -32,6 +32,7 @@ from smbprotocol.open import (
 )
 
 from maildaemon_adapters.files.blocks import blocks
+from maildaemon_adapters.files.claims import claim_of
 from maildaemon_adapters.files.joint import Joint
 from maildaemon_adapters.files.server_url import ServerUrl
 from maildaemon_adapters.files.smb import PORT, SmbSettings
@@ -176,8 +177,11 @@ class SmbTree:
         rename = FileRenameInformation()
         rename["replace_if_exists"] = False
         rename["file_name"] = there
+        # Samba looks whether the name is free and then renames: two connections may both find it so.
+        claim = claim_of(f"{self.place}/{target.casefold()}")
         try:
-            self._patiently(lambda: self._change(share, here, _FILE, rename))
+            with claim.lock:
+                self._patiently(lambda: self._change(share, here, _FILE, rename))
         except StatusError as error:
             # Samba opens the target first, and may have another objection than that it is there.
             if error.fault in {Fault.DENIED, Fault.BLOCKED, Fault.OTHER} and self._look(share, there, _ITSELF):
@@ -205,8 +209,8 @@ class SmbTree:
             self._make(share, "\\".join(parts[:end]))
 
     def _make(self, share: Share, place: str) -> None:
-        # In one request, and as a folder, never as whatever it is: of one that somebody removes while it is being opened
-        # Samba says that it is a file.
+        # In one request, and as a folder, never as whatever it is: Samba says that it is a file of one that somebody
+        # removes while it is opened.
         try:
             share.ask(_create(share, place, _LOOK, CreateDisposition.FILE_OPEN_IF, _FOLDER), _closing())
         except StatusError as error:

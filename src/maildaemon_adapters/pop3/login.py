@@ -1,0 +1,142 @@
+"""From options to a connection that is logged in, or to an error that says what is in the way and what to do."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from maildaemon_adapters.pop3.credentials import authenticate, secrets_of
+from maildaemon_adapters.pop3.settings import Pop3Settings
+from maildaemon_adapters.pop3.wire import Broken, Connection, Refused, Unparsable
+from maildaemon_adapters.pop3.words import WAIT_SECONDS, busy, for_people
+from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
+from maildaemon_adapters.tcp.patience import Patience
+from maildaemon_adapters.tcp.trust import Unusable
+from maildaemon_core.confinement import OutOfBounds
+from maildaemon_core.errors import MaildaemonError, SourceUnavailable
+from maildaemon_core.options import MailboxOptions
+
+Made = TypeVar("Made")
+
+PORTS: Final = {"implicit": 995, "starttls": 110, "none": 110}
+"""RFC 8314 §3.3 and RFC 1939 §3."""
+
+
+def port_of(options: MailboxOptions) -> int:
+    return options.port or PORTS[options.tls_mode]
+
+
+def log_in(options: MailboxOptions, settings: Pop3Settings) -> Connection:
+    """Connects, secures the connection as the options demand, and logs in.
+
+    Raises ``LoginRefused`` when the credentials are not accepted or cannot be sent, ``OutOfBounds`` when the service
+    does not let mailboxes connect there, ``SourceUnavailable`` for all else: ``Locked`` when another session is open.
+    """
+    connection = _connect(options, settings)
+    try:
+        _translated(lambda: authenticate(connection, options, settings, port_of(options)), options)
+        _translated(connection.learn, options)  # it may be more after the login (RFC 2449 §5)
+    except BaseException:
+        connection.leave()
+        raise
+    return connection
+
+
+def _connect(options: MailboxOptions, settings: Pop3Settings) -> Connection:
+    """A connection that may be trusted with a password, as far as the options say; its abilities are known."""
+    host, port, mode = options.host or "", port_of(options), options.tls_mode
+    context = None if mode == "none" else _reaching(settings.trust.context, options, settings)
+    patience = Patience(stall=settings.stall_seconds, allowance=settings.command_seconds)
+
+    def dial() -> Connection:
+        return Connection(
+            host,
+            port,
+            context=context if mode == "implicit" else None,
+            connect_seconds=settings.connect_seconds,
+            patience=patience,
+        )
+
+    connection = _reaching(dial, options, settings)
+    try:
+        _translated(connection.learn, options)
+        if mode == "starttls":
+            assert context is not None
+            _secure(connection, context, options, settings)
+            _translated(connection.learn, options)
+    except BaseException:
+        connection.leave()
+        raise
+    return connection
+
+
+def _secure(connection: Connection, context: ssl.SSLContext, options: MailboxOptions, settings: Pop3Settings) -> None:
+    where = f"{options.host}:{port_of(options)}"
+    remedy = (
+        "write useSsl: true (TLS from the first byte, mostly on port 995); only tls: none would send the password in "
+        "plain text"
+    )
+    # A server without CAPA is asked all the same; one that has it must say that it can.
+    if connection.abilities and "STLS" not in connection.abilities:
+        raise SourceUnavailable(f"{where} offers no STLS (STARTTLS); nothing was sent", remedy=remedy)
+    refusal = ""
+    secured = False
+    try:
+        secured = _reaching(lambda: connection.secure(context), options, settings, greets=False)
+    except Refused as error:
+        refusal = for_people(str(error))
+    if refusal:
+        raise SourceUnavailable(f"{where} refuses STLS: {refusal}; nothing was sent", remedy=remedy)
+    if not secured:
+        raise SourceUnavailable(
+            f"{where} sent unexpected plain text between STLS and TLS; nothing was sent",
+            remedy="somebody on the way may be tampering; " + remedy,
+        )
+
+
+def _reaching(act: Callable[[], Made], options: MailboxOptions, settings: Pop3Settings, *, greets: bool = True) -> Made:
+    """``act``, with what keeps it from reaching the server in words for people; ``Refused`` only if it ``greets``."""
+    try:
+        return act()
+    except (OSError, UnicodeError, Unusable, Unparsable, Broken) as error:
+        made = _unreachable(error, options, settings)
+    except Refused as error:
+        if not greets:
+            raise
+        made = _turned_away(str(error), options)
+    raise made
+
+
+def _unreachable(error: Exception, options: MailboxOptions, settings: Pop3Settings) -> MaildaemonError:
+    """``OutOfBounds`` if it was not allowed, else ``SourceUnavailable``."""
+    where, mode = f"{options.host}:{port_of(options)}", options.tls_mode
+    hint = f"tls {'starttls or none' if mode == 'implicit' else 'implicit'} may be what this port speaks"
+    if isinstance(error, Unparsable | Broken):
+        return SourceUnavailable(
+            f"{where} does not greet as a POP3 server does: {for_people(str(error))}",
+            remedy=f"check port; {hint}; the server may be overloaded",
+        )
+    obstacle = obstacle_of(error, where, seconds=settings.connect_seconds, trust=settings.trust, hint=hint, named=None)
+    kind = OutOfBounds if obstacle.kind is Hindrance.FORBIDDEN else SourceUnavailable
+    return kind(obstacle.what, remedy=obstacle.remedy)
+
+
+def _turned_away(said: str, options: MailboxOptions) -> SourceUnavailable:
+    where = f"{options.host}:{port_of(options)}"
+    return SourceUnavailable(
+        f"{where} takes no connections at present: {for_people(said)}",
+        remedy="it will be tried again later",
+        retry_after=WAIT_SECONDS.get(busy(said)),
+    )
+
+
+def _translated(act: Callable[[], Made], options: MailboxOptions) -> Made:
+    """``act`` on an open connection; that it broke is ``SourceUnavailable``."""
+    try:
+        return act()
+    except (Unparsable, Broken) as error:
+        said = for_people(str(error), secrets=secrets_of(options))
+    raise SourceUnavailable(
+        f"{options.host} broke the connection off while logging in: {said}", remedy="it will be tried again later"
+    )
