@@ -95,11 +95,11 @@ class Timed:
         self._port.__exit__(*error)
 
 
-def timed_kinds(group: str, installed: Registry[Any], name: str, watch: Stopwatch) -> Registry[Any]:
+def timed_kinds(group: str, installed: Registry[Any], kinds: set[str], name: str, watch: Stopwatch) -> Registry[Any]:
     def opening(kind: Any) -> Any:
         return attrs.evolve(kind, open=lambda *arguments: Timed(kind.open(*arguments), name, watch))
 
-    return Registry(group, (), **{each: opening(installed.kind(each)) for each in installed.names()})
+    return Registry(group, (), **{each: opening(installed.kind(each)) for each in kinds})
 
 
 def main(configuration: Path) -> None:
@@ -124,8 +124,10 @@ def main(configuration: Path) -> None:
         setattr(sweep, function, watch.around(step, getattr(sweep, function)))
     daemon = MailDaemon(
         Timed(store, "store", watch),
-        sources=timed_kinds(SOURCES, installed_sources(), "source", watch),
-        destinations=timed_kinds(DESTINATIONS, installed_destinations(), "destination", watch),
+        sources=timed_kinds(SOURCES, installed_sources(), {options.kind}, "source", watch),
+        destinations=timed_kinds(
+            DESTINATIONS, installed_destinations(), {each.kind for each in options.destinations}, "destination", watch
+        ),
     )
     mailbox = mailbox_id(options.label)
     daemon.adopt(mailbox, options)

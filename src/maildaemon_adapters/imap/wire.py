@@ -29,7 +29,7 @@ from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_core.message import BytesContent, Content
 from maildaemon_core.ports import Spool
 
-HEADER_LIMIT = 1 << 18
+HEADER_LIMIT = 1 << 17
 """So many bytes of a header block are looked at."""
 
 _BAD = re.compile(r"command error: BAD \[(b(['\"]).*\2)\]$", re.DOTALL)
