@@ -352,11 +352,11 @@ def test_when_one_of_two_mails_with_one_id_goes_the_other_is_neither_hidden_nor_
     with opened(server) as source:
         page = source.list_since(INBOX, None, limit=10)
         del server.mails[0], server.ids[0]
-        server.plant(mail(4), "same")
+        server.plant(mail(4), "same", at=1)
     with opened(server) as source:
         again = source.list_since(INBOX, page.cursor, limit=10)
         assert again.renumbered
-        assert subjects(list(again.envelopes)) == ["2", "3", "4"]
+        assert subjects(list(again.envelopes)) == ["2", "4", "3"]
     server.remove("same")
     with opened(server) as source:
         answers = {each.ref.uid: each for each in source.fetch([each.ref for each in page.envelopes])}
@@ -553,17 +553,22 @@ def test_a_mail_that_does_not_say_when_it_was_received_came_when_it_was_seen(ser
 
 
 def test_commands_are_sent_together_only_where_that_is_allowed(server: ScriptedPop3) -> None:
-    with opened(server) as source:
-        assert kinds(source) == ALL
-    server.abilities = tuple(each for each in CAPA if each != "PIPELINING")
-    server.instead("RETR 1", lambda talk: time.sleep(0.3), behave)
-    with opened(server) as source:
-        refs = [each.ref for each in listed(source)]
-        server.lines.clear()
-        answers = source.fetch(refs)
-        next(answers)
-        assert "RETR 3" not in server.lines
-        assert len(list(answers)) == 2
+    ahead: dict[str, set[bool]] = {}
+
+    def look(talk: Talk) -> None:
+        time.sleep(0.1)
+        ahead.setdefault(talk.line, set()).add(talk.ahead())
+        talk.behave()
+
+    server.instead("(TOP|RETR|DELE) 1", look, always=True)
+    for abilities in (CAPA, [each for each in CAPA if each != "PIPELINING"]):
+        server.abilities = abilities
+        with opened(server) as source:
+            assert kinds(source) == ALL
+            source.settle(known(source), DELETE)
+        assert ahead == {line: {"PIPELINING" in abilities} for line in ("TOP 1 0", "RETR 1", "DELE 1")}
+        server.mails, server.ids = [mail(1), mail(2), mail(3)], ["id-1", "id-2", "id-3"]
+        ahead.clear()
 
 
 @pytest.mark.parametrize("said", [b"-ERR damaged\r\n", b"-ERR [SYS/PERM] damaged\r\n"])
@@ -674,8 +679,10 @@ def test_mails_with_bare_lf_are_read_to_their_end(server: ScriptedPop3) -> None:
 def test_a_mail_whose_dots_are_not_doubled_is_never_taken_for_whole(server: ScriptedPop3, number: int) -> None:
     torn = b"+OK\r\nSubject: torn\r\n\r\nabove\r\n.\r\nbelow\r\n.\r\n"
     server.instead(f"RETR {number}", torn, always=True)
-    with opened(server) as source:
+    spool = FileSpool()
+    with opened(server, spool=spool) as source:
         assert kinds(source) == {**ALL, f"id-{number}": Unfetched}
+    assert sum(not content.closed for content in spool.kept) == 2
 
 
 def test_a_line_is_as_long_as_it_likes(server: ScriptedPop3) -> None:

@@ -157,6 +157,14 @@ class Talk:
         self.server.lines.append(line)
         return line
 
+    def ahead(self) -> bool:
+        """Whether the client has sent more than the command in hand."""
+        self._client.setblocking(False)
+        try:
+            return bool(self._file.peek(1))
+        finally:
+            self._client.setblocking(True)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)
