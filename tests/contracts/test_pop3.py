@@ -12,14 +12,16 @@ from typing import Literal
 
 import attrs
 import pytest
+from hypothesis import settings
 
 from maildaemon_adapters.pop3 import KIND, Pop3Settings, Pop3Source
 from maildaemon_core.errors import LoginRefused, SourceUnavailable
 from maildaemon_core.message import Envelope, FolderRef
 from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, Tls
-from maildaemon_core.ports import Fetched, Known, Level, Settled, Unfetched, Vanished
+from maildaemon_core.ports import Fetched, Known, Level, MailSource, Settled, Unfetched, Vanished
 from maildaemon_core.testing import source_conformance
 from maildaemon_core.testing.source_conformance import ODD_MAILS, OpenSource, Post, SourceConformance
+from maildaemon_core.testing.source_machine import Ground, hold_in_any_order
 from tests.contracts.spools import FileSpool
 from tests.contracts.test_imap import DovecotPost
 from tests.servers.dovecot import Dovecot
@@ -82,6 +84,27 @@ class _Pop3Laws(SourceConformance):
         ended = {name: raw if raw.endswith(b"\r\n") else raw + b"\r\n" for name, raw in ODD_MAILS.items()}
         assert ended != ODD_MAILS
         monkeypatch.setattr(source_conformance, "ODD_MAILS", ended)
+
+    def test_every_law_holds_whatever_happens_in_whatever_order(self, post: Post, open_source: OpenSource) -> None:
+        """POP3 does not tell of other ids: they are known by what is listed, and nothing is asked before a listing.
+
+        So each session lists first, as a sweep does, and the ids stay; what becomes of others has tests of its own.
+        """
+
+        def listing_first() -> MailSource:
+            source = open_source()
+            source.list_since(INBOX, None, limit=1)
+            return source
+
+        ground = Ground(
+            post=post,
+            open_source=listing_first,
+            actions=self.actions,
+            renumbers=False,
+            folder=self.folder,
+            target=self.target,
+        )
+        hold_in_any_order(ground, examples=max((settings.default or settings()).max_examples // 20, 3))
 
 
 class TestOverImplicitTls(_Pop3Laws):
@@ -316,15 +339,15 @@ def by_token(server: Dovecot, tokens: TokenServer, user: str) -> tuple[MailboxOp
 def test_an_app_registration_logs_in_with_a_token(strict: Dovecot, tokens: TokenServer, mail_user: str) -> None:
     tokens.speaks_for = mail_user
     strict.deliver(mail_user, MAIL)
-    options, settings = by_token(strict, tokens, mail_user)
-    with KIND.open(options, settings, FileSpool()) as source:
+    options, chosen = by_token(strict, tokens, mail_user)
+    with KIND.open(options, chosen, FileSpool()) as source:
         assert fetched(source) == [MAIL]
 
 
 def test_a_token_that_is_refused_is_said_and_forgotten(strict: Dovecot, tokens: TokenServer, mail_user: str) -> None:
     tokens.speaks_for = "somebody@else.example"
-    options, settings = by_token(strict, tokens, mail_user)
+    options, chosen = by_token(strict, tokens, mail_user)
     with pytest.raises(LoginRefused) as raised:
-        KIND.open(options, settings, FileSpool())
+        KIND.open(options, chosen, FileSpool())
     assert "POP.AccessAsApp" in raised.value.remedy
     assert not [token for token in tokens.tokens if token in f"{raised.value!r} {raised.value.__context__!r}"]

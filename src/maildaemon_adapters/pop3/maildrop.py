@@ -41,17 +41,16 @@ EMPTY: Final = Maildrop(numbers={}, shared=frozenset())
 
 def read_maildrop(lines: Iterable[bytes]) -> Maildrop:
     """The answer to UIDL."""
-    named = [(number, _uid(rest)) for number, rest in _numbered(lines)]
-    counts = Counter(uid for _, uid in named)
     numbers: dict[str, int] = {}
     shared: set[str] = set()
     met: Counter[str] = Counter()
-    for number, uid in named:
-        met[uid] += 1
-        own = uid if met[uid] == 1 else f"{uid} {met[uid]}"
+    for number, rest in _numbered(lines):
+        uid = own = _uid(rest)
+        if uid in numbers:
+            met[uid] += 1
+            own = f"{uid} {met[uid] + 1}"
+            shared |= {uid, own}
         numbers[own] = number
-        if counts[uid] > 1:
-            shared.add(own)
     return Maildrop(numbers=numbers, shared=frozenset(shared))
 
 
