@@ -108,8 +108,9 @@ class Entry:
     ``key``: 12 hex digits, unique enough to tell files apart, the same for ever.  ``in_hand``: the token of the lease
     under which it was last taken up, 0 when it is not.  ``suspect``: it was in hand when something broke, so it is
     worked off alone.  ``complete``: the mail was read to its end (law 6).  ``care``: what is to be done on the server,
-    as decided when it was planned.  ``trouble`` is the last failure, ``reason`` why it was skipped.  ``dismissed``: a
-    person has taken it out of sight; the store knows, and forgets it as soon as the outcome changes.
+    as decided when it was planned; ``moved_to``: where that has put the mail, if the server said so.  ``trouble`` is
+    the last failure, ``reason`` why it was skipped.  ``dismissed``: a person has taken it out of sight; the store
+    knows, and forgets it as soon as the outcome changes.
     """
 
     mailbox: MailboxId
@@ -133,6 +134,7 @@ class Entry:
     artifacts: tuple[Artifact, ...] = ()
     complete: bool = False
     care: Aftercare = KEEP
+    moved_to: MessageRef | None = None
     trouble: Trouble | None = None
     reason: str = ""
     defects: tuple[str, ...] = ()
@@ -254,7 +256,10 @@ class GaveUp:
 
 @attrs.frozen
 class Tidied:
-    """The server is now as ``care`` wants it, or needed nothing."""
+    """The server is now as ``care`` wants it, or needed nothing.  ``moved_to``: where the mail lies now, if that is
+    known."""
+
+    moved_to: MessageRef | None = None
 
 
 @attrs.frozen
@@ -409,7 +414,9 @@ def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa
             return change(
                 trouble=trouble, in_hand=0, attempts=entry.attempts + 1, due_at=None, last_tried=now, batch=None
             )
-        case Tidied() | Spared():
+        case Tidied(moved_to=moved_to):
+            return change(trouble=None, attempts=0, due_at=None, moved_to=moved_to)
+        case Spared():
             return change(trouble=None, attempts=0, due_at=None)
         case Dismissed():
             return change(in_hand=0, due_at=None, batch=None)

@@ -13,6 +13,7 @@ import attrs
 
 from maildaemon_core import codec, errors, monitoring
 from maildaemon_core.engine.holder import is_idle
+from maildaemon_core.message import MessageRef
 from maildaemon_core.monitoring import Counts
 from maildaemon_core.ports import Finding
 from maildaemon_core.progress import Artifact, Entry, Outcome
@@ -135,9 +136,19 @@ _LEFT_IN_HAND = Trouble(
 
 
 @attrs.frozen(kw_only=True)
-class SuccessfulEntry(MonitoringEntry):
-    """A mail that is stored, with its files."""
+class Moved:
+    """Where a mail was moved to on its server, as the server calls it (RFC 4315)."""
 
+    folder: str
+    uidvalidity: str
+    uid: str
+
+
+@attrs.frozen(kw_only=True)
+class SuccessfulEntry(MonitoringEntry):
+    """A mail that is stored, with its files.  ``movedTo``: null unless it was moved and the server said where it is."""
+
+    moved_to: Moved | None
     artifacts: tuple[StoredArtifact, ...]
 
 
@@ -240,11 +251,18 @@ def entry_document(entry: Entry, address: str) -> Json:
             said = attrs.asdict(trouble or _LEFT_IN_HAND)
             made = FailedEntry(**known, next_try=_second(entry.due_at) or "given up", **said)
         case Outcome.STORED:
-            made = SuccessfulEntry(**known, artifacts=tuple(map(_artifact, entry.artifacts)))
+            artifacts = tuple(map(_artifact, entry.artifacts))
+            made = SuccessfulEntry(**known, moved_to=_moved(entry.moved_to), artifacts=artifacts)
         case _:
             made = MonitoringEntry(**known)
     document: Json = codec.write(made)
     return document
+
+
+def _moved(there: MessageRef | None) -> Moved | None:
+    if there is None:
+        return None
+    return Moved(folder=there.folder, uidvalidity=there.uidvalidity, uid=there.uid)
 
 
 def _artifact(artifact: Artifact) -> StoredArtifact:

@@ -97,12 +97,18 @@ _VALUE_OF: Mapping[str, Callable[[Entry], Any]] = {
     "complete": lambda entry: entry.complete,
     "care": lambda entry: int(entry.care.action),
     "care_folder": lambda entry: None if entry.care.folder is None else storable(entry.care.folder),
+    "moved_to": lambda entry: None if entry.moved_to is None else json.dumps(_storable_ref(entry.moved_to)),
     "error": lambda entry: None if entry.trouble is None else storable(entry.trouble.error),
     "trouble": lambda entry: None if entry.trouble is None else json.dumps(trouble_document(entry.trouble)),
     "reason": lambda entry: storable(entry.reason),
     "defects": lambda entry: json.dumps([storable(each) for each in entry.defects]) if entry.defects else None,
 }
 """What each column of an entry holds, as drivers take it; ``id`` is given by the database."""
+
+
+def _storable_ref(ref: MessageRef) -> list[str]:
+    return [storable(part) for part in (ref.folder, ref.uidvalidity, ref.uid)]
+
 
 ALL_BUT_ID = tuple(_VALUE_OF)
 
@@ -173,6 +179,7 @@ def entry_from(row: Sequence[Any], artifacts: Sequence[Artifact]) -> Entry:
         trouble,
         reason,
         defects,
+        moved_to,
     ) = row
     return Entry(
         mailbox=MailboxId(mailbox),
@@ -196,6 +203,7 @@ def entry_from(row: Sequence[Any], artifacts: Sequence[Artifact]) -> Entry:
         artifacts=tuple(artifacts),
         complete=complete,
         care=Aftercare(Action(care), care_folder),
+        moved_to=None if moved_to is None else MessageRef(FolderRef(moved_to[0]), *moved_to[1:]),
         trouble=None if trouble is None else trouble_from(trouble),
         reason=reason,
         defects=tuple(defects or ()),

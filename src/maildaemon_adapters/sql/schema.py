@@ -16,7 +16,7 @@ from maildaemon_core.errors import StoreMissing, StoreTooNew, StoreTooOld, Store
 if TYPE_CHECKING:
     from maildaemon_adapters.sql.database import Database
 
-HEAD = "0004"
+HEAD = "0005"
 """The last migration, whose tables are those of ``tables``."""
 
 VERSION_TABLE = "maildaemon_version"

@@ -182,6 +182,7 @@ entry = sa.Table(
     _column("trouble", _json, null=True),
     _column("reason", sa.Text),
     _column("defects", _json, null=True),
+    _column("moved_to", _json, null=True),  # folder, UIDVALIDITY, UID
     sa.UniqueConstraint("mailbox", "folder", "uidvalidity", "uid"),
     sqlite_autoincrement=True,  # a number that people have seen never comes to mean another mail
 )

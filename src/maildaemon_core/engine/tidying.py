@@ -60,6 +60,6 @@ class Tidying:
     def _after(self, entry: Entry, answer: Settled | Trouble | None) -> Entry:
         if isinstance(answer, Settled):
             self._book.tidied += not answer.gone
-            return self._book.after(entry, Tidied())
+            return self._book.after(entry, Tidied(answer.moved_to))
         trouble = answer or Trouble(error="BrokenPlugin", message="the source gave no answer about tidying this mail")
         return self._book.after(entry, after_failure(entry, trouble, now=self._book.now()))

@@ -79,6 +79,7 @@ def entries(mailbox: MailboxId) -> st.SearchStrategy[Entry]:
         artifacts=some.map(tuple),
         complete=st.booleans(),
         care=cares(),
+        moved_to=st.none() | st.builds(MessageRef, _name.map(FolderRef), _hex, _name),
         trouble=st.none() | troubles(),
         reason=_words,
         defects=st.lists(_words, max_size=3).map(tuple),

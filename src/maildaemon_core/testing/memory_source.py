@@ -271,8 +271,10 @@ class MemorySource:
                 mail.flags.add("\\Seen")
             case Action.MOVE:
                 target = self._server.folders.setdefault(FolderRef(care.folder or ""), MemoryFolder())
+                there = MessageRef(FolderRef(care.folder or ""), str(target.uidvalidity), str(target.next_uid))
                 target.mails[target.next_uid] = box.mails.pop(uid)
                 target.next_uid += 1
+                return Settled(moved_to=there)
             case Action.KEEP:
                 pass
         return Settled()

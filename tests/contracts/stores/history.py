@@ -242,6 +242,17 @@ def _fourth(store: Store, clock: Clock) -> None:
     lease.give_back(clock.now + timedelta(minutes=5))
 
 
+def _fifth(store: Store, clock: Clock) -> None:
+    """As of 0005: where a mail was moved to."""
+    _fourth(store, clock)
+    clock.wait(60)
+    lease = _leased(store, HELD)
+    [moved] = store.entries(EntryQuery(outcome=Outcome.STORED, mailbox=HELD)).entries
+    there = MessageRef(FolderRef("Erledigt/☃"), "7", "9")
+    lease.record([attrs.evolve(moved, care=Aftercare(Action.MOVE, there.folder), moved_to=there)])
+    lease.give_back(clock.now + timedelta(minutes=5))
+
+
 LAST_NUMBER = 20
 """The highest number that was given in any of the histories."""
 
@@ -250,6 +261,7 @@ HISTORIES: Mapping[str, Callable[[Store, Clock], None]] = {
     "0002": _second,
     "0003": _third,
     "0004": _fourth,
+    "0005": _fifth,
 }
 
 
