@@ -19,10 +19,12 @@ from maildaemon_core.engine.leasing import Heartbeat, Leasing
 from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.retrying import take_back
 from maildaemon_core.engine.roster import Member, Roster
-from maildaemon_core.engine.sessions import Sessions, Visit
+from maildaemon_core.engine.seats import is_of_store, was_stopped
+from maildaemon_core.engine.sessions import Sessions
 from maildaemon_core.engine.shelf import Shelf
 from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets, internal_trouble
+from maildaemon_core.engine.visit import Visit
 from maildaemon_core.errors import LeaseLost, MaildaemonError, StoreUnavailable, Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepState
@@ -113,7 +115,10 @@ class Sweeping:
             if report.well:
                 report = attrs.evolve(report, state=SweepState.PAUSED, trouble=error.trouble())
         if report.state is SweepState.DONE and not stopping():
-            visit.wait((next_due - self.clock()).total_seconds())
+            visit.wait((next_due - self.clock()).total_seconds(), found=report.counts.seen > 0, stopping=stopping)
+        elif not (report.state is SweepState.DONE or was_stopped(report) or is_of_store(report)):
+            # It failed before it took up the session that waits, whose news would have it tried again and again.
+            self.sessions.leave(mailbox)
         return report
 
     def connector_of(self, member: Member | None) -> Connector:

@@ -198,6 +198,7 @@ class Watching:
 
     def halt(self, mailbox: MailboxId, seconds: float) -> bool:
         """Whether no sweep goes on any more after so many seconds; for a while none begins."""
+        self._stop_run(mailbox)
         self._leave(mailbox)
         with self._changed:
             seat = self._seats.get(mailbox)
@@ -306,12 +307,8 @@ class Watching:
     # -------------------------------------------------------------------------------------- what others change
 
     def _refresh(self, mailbox: MailboxId) -> None:
+        self._stop_run(mailbox)
         self._leave(mailbox)
-        with self._changed:
-            seat = self._seats.get(mailbox)
-            if seat is not None and seat.run is not None:
-                # Whichever options it has: one that begins later reads what there is now.
-                seat.run.stop.set()
         with suppress(UnknownMailbox):  # it is no member any more
             self._roster.changed(mailbox)
         with self._deciding():
@@ -319,6 +316,16 @@ class Watching:
             seat = self._seats.get(mailbox)
             if seat is not None:
                 seat.renew(self._clock())
+
+    def _stop_run(self, mailbox: MailboxId) -> None:
+        """Whichever options it has: one that begins later reads what there is now.
+
+        Before ``leave``: a sweep that was not stopped may wait for news in the very moment after it.
+        """
+        with self._changed:
+            seat = self._seats.get(mailbox)
+            if seat is not None and seat.run is not None:
+                seat.run.stop.set()
 
     def _look(self, take_up: Callable[[MailboxId], object], *, at_start: bool = False) -> None:
         """Takes up what others have changed in the store; whether it can be used shows by the way."""
