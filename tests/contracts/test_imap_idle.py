@@ -14,8 +14,8 @@ import pytest
 from maildaemon_adapters.imap import KIND, ImapSource
 from maildaemon_core.errors import FolderMissing, SourceUnavailable
 from maildaemon_core.message import FolderRef
-from maildaemon_core.options import Tls
-from maildaemon_core.ports import Armed
+from maildaemon_core.options import Action, Aftercare, Tls
+from maildaemon_core.ports import Armed, Level
 from maildaemon_core.testing.source_conformance import OpenSource, Post, a_mail
 from maildaemon_core.testing.wakeable_conformance import SOON, WakeableConformance, news
 from tests.contracts.spools import FileSpool
@@ -181,6 +181,19 @@ def test_where_it_is_not_offered_it_is_not_tried(server: ScriptedImap) -> None:
     with scripted_session(server) as source:
         assert source.arm(INBOX) is None
     assert "IDLE" not in server.lines
+
+
+@pytest.mark.parametrize(
+    ("abilities", "words"), [(ABILITIES, "told of it by the server in INBOX"), ("IMAP4rev1", "cannot tell of it")]
+)
+def test_a_look_at_the_mailbox_says_whether_the_server_tells_of_new_mail(
+    server: ScriptedImap, abilities: str, words: str
+) -> None:
+    server.capabilities = abilities
+    with scripted_session(server) as source:
+        found = {each.subject: each for each in source.check([INBOX], Aftercare(Action.KEEP))}
+    assert words in found["new mail"].message
+    assert found["new mail"].level is Level.FINE
 
 
 def test_without_uidnext_a_search_tells_whether_mail_came_after_the_listing(server: ScriptedImap) -> None:

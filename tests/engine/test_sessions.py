@@ -166,10 +166,29 @@ def test_another_process_leaves_a_mailbox_alone_that_waits(town: Town) -> None:
     waiting(town)
     other = having(town)
     other.start()
-    report = other.sweep_soon(ONE).result(WAIT)
-    assert report.state is SweepState.BUSY
-    assert "watched by" in (report.trouble.message if report.trouble else "")
+    town.passing(lambda: watched(other, ONE).trouble)
+    trouble = watched(other, ONE).trouble
+    assert trouble is not None
+    assert "watched by" in trouble.message
+    assert "nothing to do" in trouble.remedy
+    assert town.server(A).opened == 1
     assert not town.twice
+
+
+def test_a_sweep_that_a_person_asks_another_service_for_is_done_there_and_one_of_them_waits(
+    town: Town,
+) -> None:
+    town.server(A).plant(mail("unwanted"))
+    daemon = waiting(town, allowed_email_extensions=(".nowhere",))
+    other = having(town)
+    other.start()
+    report = other.sweep_soon(ONE, again=frozenset({Outcome.SKIPPED})).result(WAIT)
+    assert report.state is SweepState.DONE
+    assert stored(town) == 1
+    town.passing(lambda: waits(other))
+    town.server(A).plant(mail("invoice"))
+    town.passing(lambda: stored(town) == 2)
+    town.passing(lambda: waits(daemon) != waits(other))
 
 
 def test_what_a_person_asks_of_another_process_is_done_though_this_one_waits(town: Town) -> None:

@@ -63,18 +63,20 @@ class Sweeping:
         stopping: Callable[[], bool],
         due: Callable[[SweepReport, datetime | None], datetime],
         again: frozenset[Outcome] = frozenset(),
+        asked: bool = False,
         once: bool = False,
     ) -> SweepReport:
         """A sweep of the mailbox, unless another one works on it; what goes wrong with it is in the report.
 
         ``due`` says when the next one is, from the report and the time at which somebody else's lease ends.  ``again``:
-        mails of these outcomes are tried again, skipped and failed ones.  Unless ``once``, its session waits for news
-        afterwards where it can.  Raises ``StoreUnavailable`` if it could not begin for want of the ledger, ``NotSwept``
-        or ``UnknownMailbox`` if it is not to be.
+        mails of these outcomes are tried again, skipped and failed ones.  ``asked``: a person wants it, so another
+        process that only waits for news makes room; ``once`` is wanted by a person too.  Unless ``once``, its session
+        waits for news afterwards where it can.  Raises ``StoreUnavailable`` if it could not begin for want of the
+        ledger, ``NotSwept`` or ``UnknownMailbox`` if it is not to be.
         """
         visit = Visit(self.sessions, mailbox, waits=not once)
         try:
-            return self._turn(mailbox, visit, stopping=stopping, due=due, again=again, once=once)
+            return self._turn(mailbox, visit, stopping=stopping, due=due, again=again, asked=asked or once)
         finally:
             visit.leave()
 
@@ -86,9 +88,9 @@ class Sweeping:
         stopping: Callable[[], bool],
         due: Callable[[SweepReport, datetime | None], datetime],
         again: frozenset[Outcome],
-        once: bool,
+        asked: bool,
     ) -> SweepReport:
-        lease = self.leasing.take(mailbox, asked=once)
+        lease = self.leasing.take(mailbox, asked=asked)
         if lease is None:
             self.sessions.leave(mailbox)  # somebody was asked to work on it
             trouble, until = self.leasing.busy(mailbox)

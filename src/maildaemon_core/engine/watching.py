@@ -51,6 +51,7 @@ class Turn(Protocol):
         stopping: Callable[[], bool],
         due: Callable[[SweepReport, datetime | None], datetime],
         again: frozenset[Outcome] = frozenset(),
+        asked: bool = False,
     ) -> SweepReport: ...
 
 
@@ -267,7 +268,7 @@ class Watching:
 
         try:
             with trusted():
-                report = self._turn(mailbox, stopping=stopping, due=after, again=run.again)
+                report = self._turn(mailbox, stopping=stopping, due=after, again=run.again, asked=run.asked)
         except StoreUnavailable as error:
             after(_failed(mailbox, run.began, self._clock(), error.trouble()), None)
             self._over(seat, answer=partial(_fail, error=error), of_store=True)
