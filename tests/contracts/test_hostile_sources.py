@@ -22,6 +22,8 @@ from maildaemon_adapters.local import EmlSettings, MboxSettings, open_eml, open_
 from maildaemon_adapters.local.mbox import MboxSource
 from maildaemon_adapters.oauth.granting import Granted, Registration, ask
 from maildaemon_adapters.pop3 import Pop3Settings, open_pop3
+from maildaemon_core.confinement import Confinement, OutOfBounds, source_problems
+from maildaemon_core.engine.confining import confined
 from maildaemon_core.errors import FolderRefused, LoginRefused, MaildaemonError, SourceUnavailable, Trouble
 from maildaemon_core.message import FolderRef
 from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret
@@ -48,9 +50,12 @@ def served(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    port: int = listener.getsockname()[1]
     try:
-        yield listener.getsockname()[1]
+        yield port
     finally:
+        with suppress(OSError), socket.create_connection((LOOPBACK, port), 1):
+            pass  # so that who still waits for a client gets one
         listener.close()
         thread.join(10)
 
@@ -158,9 +163,9 @@ def test_a_listing_of_more_lines_than_there_are_mails_anywhere_is_given_up() -> 
         options = MailboxOptions(
             type="pop3", host=LOOPBACK, port=server.port, tls="none", username="jane", password=Secret("p")
         )
-        with open_pop3(options, Pop3Settings(), FileSpool()) as source:
-            with pytest.raises(SourceUnavailable, match="more than 500000 lines"):
-                source.list_since(INBOX, None, limit=100)
+        lost = pytest.raises(SourceUnavailable, match="more than 500000 lines")
+        with open_pop3(options, Pop3Settings(), FileSpool()) as source, lost:
+            source.list_since(INBOX, None, limit=100)
 
 
 # ----------------------------------------------------------------------------------------------------------------- FTP
@@ -169,9 +174,7 @@ def test_a_listing_of_more_lines_than_there_are_mails_anywhere_is_given_up() -> 
 class Ftp:
     """As much of a server as a client needs to list a folder; ``listing`` does what it likes with that connection."""
 
-    def __init__(
-        self, *, refusal: bytes = b"", listing: Callable[[socket.socket], None] = lambda _: None
-    ) -> None:
+    def __init__(self, *, refusal: bytes = b"", listing: Callable[[socket.socket], None] = lambda _: None) -> None:
         self._refusal = refusal
         self._listing = listing
 
@@ -250,6 +253,18 @@ def test_an_ftp_server_that_says_a_byte_now_and_then_is_waited_for_only_so_long(
         read_by_ftp(server)
     stop.set()
     assert time.monotonic() - began < 10
+
+
+def test_a_confined_mailbox_is_told_that_it_may_not_read_there_by_ftp() -> None:
+    with confined(Confinement()):
+        error = read_by_ftp(lambda _: None)
+    assert isinstance(error, OutOfBounds)
+    assert "this machine itself" in str(error)
+
+
+def test_a_confined_mailbox_does_not_read_the_memory_that_all_of_the_process_share() -> None:
+    problems = source_problems(Confinement(), MailboxOptions(type="eml", path="MEMORY://others"))
+    assert [(each.path, "memory of its process" in each.message) for each in problems] == [("$.path", True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- mbox

@@ -92,7 +92,7 @@ class _PatientFtp(ftplib.FTP):
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
         plain, size = super().ntransfercmd(cmd, rest)
-        return _Bounded(plain, self._patience, LARGEST_TRANSFER), size  # type: ignore[return-value]
+        return _Bounded(plain, self._patience, LARGEST_TRANSFER), size
 
     def retrlines(self, cmd: str, callback: Callable[[str], object] | None = None) -> str:
         lines = 0

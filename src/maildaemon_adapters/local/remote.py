@@ -14,7 +14,8 @@ from fsspec import filesystem
 from maildaemon_adapters.local.patient_ftp import PatientFtp
 from maildaemon_adapters.local.shelf import File, Steps, printable
 from maildaemon_adapters.tcp.words import said
-from maildaemon_core.errors import SourceUnavailable
+from maildaemon_core.confinement import ConnectionForbidden, OutOfBounds
+from maildaemon_core.errors import MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions
 
 _VERSIONS: Final = ("etag", "ETag", "VersionId", "CRC", "md5")
@@ -138,7 +139,7 @@ def _translated(secrets: Sequence[str] = ()) -> Iterator[None]:
         yield
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - each library has errors of its own
         told = f"{type(error).__name__}: {said(str(error), secrets, longest=_LONGEST_SAYING)}"
     else:
         return
@@ -146,19 +147,25 @@ def _translated(secrets: Sequence[str] = ()) -> Iterator[None]:
 
 
 def open_url(url: str, options: MailboxOptions) -> Remote:
-    """Connects to what a URL of one of the protocols that are taken names.  Raises ``SourceUnavailable``."""
+    """Connects to what a URL of one of the protocols that are taken names.
+
+    Raises ``SourceUnavailable`` and ``OutOfBounds``.
+    """
     parts = urlsplit(url)
     make = _MAKERS[parts.scheme.casefold()]
     where = printable(url)
     secrets = [options.password.value] if options.password is not None and options.password.value else []
     found: Remote | None = None
+    failure: MaildaemonError
     try:
         fs, root = make(url, options)
         found = Remote(fs, root, where, secrets=secrets)
         found.files(())
     except FileNotFoundError:
         failure = SourceUnavailable(f"there is nothing at {where}", remedy="create it, or correct `path`")
-    except Exception as error:  # each library has errors of its own
+    except ConnectionForbidden as error:
+        failure = OutOfBounds(f"{where} is not for mailboxes of this service: {error.fault}", remedy=error.remedy)
+    except Exception as error:  # noqa: BLE001 - each library has errors of its own
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         shown = said(told, secrets, longest=_LONGEST_SAYING) or type(error).__name__
         failure = SourceUnavailable(
