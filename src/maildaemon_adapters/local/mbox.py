@@ -33,7 +33,7 @@ from maildaemon_adapters.local.mbox_format import (
     unquoted,
 )
 from maildaemon_adapters.local.paging import Look, Paging, Unlisted
-from maildaemon_adapters.local.rewriting import Reached, Torn
+from maildaemon_adapters.local.rewriting import Foreign, Reached, Torn
 from maildaemon_adapters.local.settings import MboxSettings
 from maildaemon_adapters.local.shelf import (
     File,
@@ -292,6 +292,13 @@ class MboxSource:
                 remedy=f"look into the file; what was to follow in it is in {rewriting.journal_of(name)} beside it, "
                 "behind its first line; then remove that",
             ) from error
+        except Foreign as error:
+            _, name = self._way(folder)
+            raise FolderRefused(
+                f"beside the folder {folder!r} in {self._disk.where} lies {rewriting.journal_of(name)}, which another "
+                "user has made: nothing that it tells is done",
+                remedy="remove it, and let nobody else make files in that folder",
+            ) from error
         except OSError as error:
             raise folder_fault(folder, self._disk.where, error) from error
 
@@ -400,6 +407,13 @@ class MboxSource:
                 into = stack.enter_context(locking.writing(self._disk, tuple(above), name, self._settings.lock_seconds))
             except locking.Busy:
                 return trouble("MailboxLocked", f"{target!r} is locked by another program", "it will be tried again")
+            if not rewriting.begins_well(into.file.descriptor):
+                return trouble(
+                    "NoMbox",
+                    f"the file of {target!r} is no mbox, and no mail is appended to it",
+                    "name another folder, or take the file away",
+                    transient=False,
+                )
             self._reached("append")
             rewriting.append(into, [_with_end(locks.file.descriptor, mail.piece) for mail in doomed])
             self._reached("appended")

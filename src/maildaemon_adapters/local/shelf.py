@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
+from maildaemon_adapters.tcp.words import said
 from maildaemon_core.errors import FolderMissing, FolderRefused, MaildaemonError, SourceUnavailable, Trouble
 from maildaemon_core.folders import INBOX
 from maildaemon_core.message import CHUNK, FolderRef, MessageRef
@@ -118,8 +119,8 @@ def only_read(where: str) -> Trouble:
 
 def reason(error: Exception) -> str:
     """Why it did not work, in a clause."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split())[:200] or type(error).__name__
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said(told, longest=200) or type(error).__name__
 
 
 def folder_fault(folder: FolderRef, where: str, error: OSError) -> MaildaemonError:
