@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import attrs
@@ -64,8 +64,8 @@ class Listing:
 
     def _fresh_page(self, folder: FolderRef, cursor: Cursor | None, limit: int, maildrop: Maildrop) -> Page:
         before = Position() if cursor is None else read_cursor(cursor)
-        judged = _Judged(position=Position(), anew=True) if before is None else self._judge(before, maildrop)
         ids = {uid: id_of(uid) for uid in maildrop.numbers}
+        judged = _Judged(position=Position(), anew=True) if before is None else self._judge(before, maildrop, ids)
         new = [uid for uid in maildrop.numbers if judged.anew or ids[uid] not in judged.position.seen]
         position = judged.position.among(ids.values())
         page = self._listed(folder, position, new, limit)
@@ -75,13 +75,13 @@ class Listing:
         self._session.numbering = judged.position.numbering
         return attrs.evolve(page, renumbered=judged.anew)
 
-    def _judge(self, before: Position, maildrop: Maildrop) -> _Judged:
-        """Whether the ids still mean what they meant.
+    def _judge(self, before: Position, maildrop: Maildrop, ids: Mapping[str, bytes]) -> _Judged:
+        """Whether the ids still mean what they meant; ``ids``: what ``id_of`` makes of each that is there.
 
         Looked at again are: ids that come back, ids that several mails share, and the last mail that was known, behind
         which everything moves where ids are mere numbers.
         """
-        uids = {id_of(uid): uid for uid in maildrop.numbers}
+        uids = {each: uid for uid, each in ids.items()}
         known = [uid for each, uid in uids.items() if each in before.seen]
         back = [uid for each, uid in uids.items() if each in before.gone]
         shared = [uid for uid in known if uid in maildrop.shared]
@@ -93,7 +93,7 @@ class Listing:
             )
         looks = {**before.gone, **before.seen}
         heads = self._heads([*dict.fromkeys([*known[-1:], *shared, *back[:LOOKS]])])
-        if any(look_of(head.headers.fingerprint) != looks[id_of(uid)] for uid, head in heads.items()):
+        if any(look_of(head.headers.fingerprint) != looks[ids[uid]] for uid, head in heads.items()):
             return _Judged(position=before.anew(numbering=before.numbering + 1), anew=True)
         if back:
             return _Judged(position=before.anew(), anew=True)
