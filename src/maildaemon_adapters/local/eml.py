@@ -130,7 +130,7 @@ class EmlSource:
         try:
             files = self._files(folder)
         except MaildaemonError as error:
-            yield Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
+            yield Finding.of(subject, error)
             return
         mails = sum(map(self._is_mail, files))
         said = "can be read; 1 mail" if mails == 1 else f"can be read; {mails} mails"

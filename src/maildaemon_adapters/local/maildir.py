@@ -148,7 +148,7 @@ class MaildirSource:
             remedy = f"{error.remedy}; there are: {there}" if there else _HOW_ONE_LOOKS
             return Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=remedy)
         except MaildaemonError as error:
-            return Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
+            return Finding.of(subject, error)
         mails = "1 mail" if number == 1 else f"{number} mails"
         if care.action is not Action.KEEP and not self._may_change(folder):
             return Finding(

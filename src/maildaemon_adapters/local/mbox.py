@@ -410,14 +410,7 @@ class MboxSource:
     def check(self, folders: Sequence[FolderRef], care: Aftercare) -> Sequence[Finding]:
         found = [self._check(folder, care) for folder in folders]
         if care.action is Action.MOVE and self._only is not None:
-            found.append(
-                Finding(
-                    level=Level.FAULT,
-                    subject=f"target {care.folder}",
-                    message=_ONE_FILE.message,
-                    remedy=_ONE_FILE.remedy,
-                )
-            )
+            found.append(Finding.of(f"target {care.folder}", _ONE_FILE))
         return found
 
     def _check(self, folder: FolderRef, care: Aftercare) -> Finding:
@@ -429,7 +422,7 @@ class MboxSource:
             remedy = f"{error.remedy}; there are: {there}" if there else error.remedy
             return Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=remedy)
         except MaildaemonError as error:
-            return Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
+            return Finding.of(subject, error)
         number_of = "1 mail" if number == 1 else f"{number} mails"
         if care.action is not Action.KEEP and not self._may_change(folder):
             return Finding(
