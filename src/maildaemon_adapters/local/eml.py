@@ -9,14 +9,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
 
 from maildaemon_adapters.local import headers
-from maildaemon_adapters.local.disk import Disk, make_inside, open_inside, relink, sync, under_a_free_name
+from maildaemon_adapters.local.disk import Disk, relink, sync, under_a_free_name
 from maildaemon_adapters.local.paging import Look, Paging, Unlisted
 from maildaemon_adapters.local.settings import EmlSettings
 from maildaemon_adapters.local.shelf import (
@@ -294,7 +294,7 @@ class EmlSource:
                     return _no_such_name(care.folder or "")
                 if target == steps:
                     return Settled()
-                into = stack.enter_context(_made(disk, target))
+                into = stack.enter_context(disk.made(target))
                 under_a_free_name(name, lambda new: relink(source, name, into, new))
             else:
                 return _no_flags(name)
@@ -304,18 +304,6 @@ class EmlSource:
 def _sync(disk: Disk, steps: Steps) -> None:
     with disk.folder(steps) as inside:
         sync(inside)
-
-
-@contextmanager
-def _made(disk: Disk, steps: Steps) -> Iterator[int]:
-    """A folder below the top, made where it is missing."""
-    with ExitStack() as stack:
-        at = stack.enter_context(disk.folder(()))
-        for step in steps:
-            make_inside(step, at)
-            at = open_inside(step, at)
-            stack.callback(os.close, at)
-        yield at
 
 
 def uid_of(file: File) -> str:
