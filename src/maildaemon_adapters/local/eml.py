@@ -41,6 +41,7 @@ from maildaemon_adapters.local.shelf import (
 from maildaemon_adapters.local.walk import Item
 from maildaemon_core.errors import FolderMissing, MaildaemonError, Trouble
 from maildaemon_core.folders import INBOX
+from maildaemon_core.headers import read_headers
 from maildaemon_core.message import Cursor, Envelope, FolderRef, MessageRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import (
@@ -204,12 +205,8 @@ class EmlSource:
             return Unlisted(printable(name), reason(error))
         if uid_of(file) != item.uid:
             return None  # another mail by now, which the next look finds
-        return Envelope(
-            ref=MessageRef(folder, "", item.uid),
-            headers=headers.headers_of(block),
-            received=headers.received(block, otherwise=headers.at(file.modified)),
-            size=file.size,
-        )
+        otherwise = headers.at(file.modified)
+        return headers.envelope(folder, item.uid, block, otherwise=otherwise, size=file.size)
 
     # ------------------------------------------------------------------------------------------------------ fetching
 
@@ -282,7 +279,7 @@ class EmlSource:
                 return Settled(gone=True)
             if uid_of(reader.file) != mail.ref.uid:
                 return Settled(gone=True)  # that mail is not there any more; the one that took its name is not touched
-            if headers.headers_of(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
+            if read_headers(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
                 return another_mail(name)
             if not os.path.samestat(os.lstat(name, dir_fd=source), os.fstat(reader.descriptor)):
                 return Settled(gone=True)

@@ -47,6 +47,7 @@ from maildaemon_adapters.local.shelf import (
 from maildaemon_adapters.local.walk import Item
 from maildaemon_core.errors import FolderMissing, MaildaemonError, Trouble
 from maildaemon_core.folders import INBOX
+from maildaemon_core.headers import read_headers
 from maildaemon_core.message import Cursor, Envelope, FolderRef, MessageRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import (
@@ -227,12 +228,8 @@ class MaildirSource:
             return None  # the next look finds it, if it is still there
         except OSError as error:
             return Unlisted(item.uid, reason(error))
-        return Envelope(
-            ref=MessageRef(folder, "", item.uid),
-            headers=headers.headers_of(block),
-            received=headers.received(block, otherwise=headers.at(file.modified)),
-            size=file.size,
-        )
+        otherwise = headers.at(file.modified)
+        return headers.envelope(folder, item.uid, block, otherwise=otherwise, size=file.size)
 
     def _open(self, folder: FolderRef, uid: str, stack: ExitStack) -> tuple[Reader, Lying] | None:
         """The mail, wherever it lies by now; None if a look at the folder at rest did not find it.  Raises OSError."""
@@ -312,7 +309,7 @@ class MaildirSource:
             if opened is None:
                 return Settled(gone=True)
             reader, lying = opened
-            if headers.headers_of(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
+            if read_headers(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
                 return another_mail(lying.file.name)
             steps = steps_of(mail.ref.folder) or ()
             source = stack.enter_context(disk.folder((*steps, lying.subfolder)))

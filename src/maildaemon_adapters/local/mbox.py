@@ -150,12 +150,8 @@ class MboxSource:
                 modified = os.fstat(file.descriptor).st_mtime_ns
             except (OSError, NotMbox) as error:
                 return Unlisted(item.uid, reason(error))
-        return Envelope(
-            ref=MessageRef(folder, "", item.uid),
-            headers=headers.headers_of(block),
-            received=headers.received(block, otherwise=dated(line) or headers.at(modified)),
-            size=piece.end - piece.body,
-        )
+        otherwise = dated(line) or headers.at(modified)
+        return headers.envelope(folder, item.uid, block, otherwise=otherwise, size=piece.end - piece.body)
 
     # ------------------------------------------------------------------------------------------------------ fetching
 

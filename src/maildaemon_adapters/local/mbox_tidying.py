@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from maildaemon_adapters.local import headers, locking, rewriting
+from maildaemon_adapters.local import locking, rewriting
 from maildaemon_adapters.local.locking import Locks
 from maildaemon_adapters.local.mbox_files import NO_MAIL, MboxFiles, reader_of
 from maildaemon_adapters.local.mbox_format import Mail, NotMbox, Piece, ReadAt, header_block, mails, of_equal_ones
 from maildaemon_adapters.local.shelf import Steps, missing, not_tidied, steps_below, trouble, unread
 from maildaemon_core.errors import FolderMissing, MaildaemonError, Trouble
+from maildaemon_core.headers import read_headers
 from maildaemon_core.message import FolderRef, MessageRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import Known, Settled
@@ -109,7 +110,7 @@ def _judged(
         mail = there.get(known.ref.uid)
         if mail is None:
             answers[known.ref] = Settled(gone=True)
-        elif headers.headers_of(header_block(read, mail.piece)).fingerprint != known.identity.fingerprint:
+        elif read_headers(header_block(read, mail.piece)).fingerprint != known.identity.fingerprint:
             answers[known.ref] = _ANOTHER
         elif not alike[of_equal_ones(mail.uid)] <= asked:
             answers[known.ref] = _EQUAL
