@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from maildaemon_adapters.local import headers
+from maildaemon_adapters.local.answers import settle_each
 from maildaemon_adapters.local.disk import Disk, relink, sync, under_a_free_name
 from maildaemon_adapters.local.paging import Look, Paging, Unlisted
 from maildaemon_adapters.local.settings import EmlSettings
@@ -24,11 +25,9 @@ from maildaemon_adapters.local.shelf import (
     File,
     Shelf,
     Steps,
-    all_or_trouble,
     another_mail,
     folder_fault,
     missing,
-    not_tidied,
     only_read,
     pieces,
     printable,
@@ -39,7 +38,7 @@ from maildaemon_adapters.local.shelf import (
     unread,
 )
 from maildaemon_adapters.local.walk import Item
-from maildaemon_core.errors import FolderMissing, MaildaemonError, Trouble
+from maildaemon_core.errors import MaildaemonError, Trouble
 from maildaemon_core.folders import INBOX
 from maildaemon_core.headers import read_headers
 from maildaemon_core.message import Cursor, Envelope, FolderRef, MessageRef
@@ -257,18 +256,11 @@ class EmlSource:
             return {mail.ref: Settled() for mail in mails}
         if self._disk is None:
             return {mail.ref: only_read(self._shelf.where) for mail in mails}
-        answers: dict[MessageRef, Settled | Trouble] = {}
-        for mail in mails:
-            try:
-                answers[mail.ref] = self._settle(self._disk, mail, care)
-            except OSError as error:
-                answers[mail.ref] = not_tidied(name_of(mail.ref.uid), error)
-            except FolderMissing as error:
-                answers[mail.ref] = error.trouble()
         steps = steps_below(mails[0].ref.folder) if mails else ()
-        return all_or_trouble(answers, partial(_sync, self._disk, steps or ()))
+        act, sync = partial(self._settle, self._disk, care), partial(_sync, self._disk, steps or ())
+        return settle_each(mails, act, named=name_of, sync=sync)
 
-    def _settle(self, disk: Disk, mail: Known, care: Aftercare) -> Settled | Trouble:
+    def _settle(self, disk: Disk, care: Aftercare, mail: Known) -> Settled | Trouble:
         name = name_of(mail.ref.uid)
         with ExitStack() as stack:
             steps = self._existing(mail.ref.folder)

@@ -15,6 +15,7 @@ from typing import Final, Self
 import attrs
 
 from maildaemon_adapters.local import headers
+from maildaemon_adapters.local.answers import check_folder
 from maildaemon_adapters.local.disk import Disk, DiskFile
 from maildaemon_adapters.local.mbox_files import MboxFiles, reader_of, stamp_of
 from maildaemon_adapters.local.mbox_format import BLOCK, Mail, NotMbox, Piece, dated, header_block, mails, unquoted
@@ -24,7 +25,7 @@ from maildaemon_adapters.local.rewriting import Reached
 from maildaemon_adapters.local.settings import MboxSettings
 from maildaemon_adapters.local.shelf import folder_fault, printable, reason, trouble, unread
 from maildaemon_adapters.local.walk import Item
-from maildaemon_core.errors import FolderMissing, FolderRefused, MaildaemonError, Trouble
+from maildaemon_core.errors import FolderRefused, Trouble
 from maildaemon_core.message import Cursor, Envelope, FolderRef, MessageRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import (
@@ -32,7 +33,6 @@ from maildaemon_core.ports import (
     Finding,
     FolderInfo,
     Known,
-    Level,
     Page,
     Settled,
     Spool,
@@ -190,25 +190,13 @@ class MboxSource:
         return found
 
     def _check(self, folder: FolderRef, care: Aftercare) -> Finding:
-        subject = f"folder {folder}"
-        try:
-            number = len(self._read(folder).mails)
-        except FolderMissing as error:
-            there = ", ".join(sorted(info.name for info in self.folders())[:20])
-            remedy = f"{error.remedy}; there are: {there}" if there else error.remedy
-            return Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=remedy)
-        except MaildaemonError as error:
-            return Finding.of(subject, error)
-        number_of = "1 mail" if number == 1 else f"{number} mails"
-        if care.action is not Action.KEEP and not self._files.may_change(folder):
-            return Finding(
-                level=Level.FAULT,
-                subject=subject,
-                message=f"{number_of}, and they may not be tidied: for that the file and the folder in which it lies "
-                "must be writable, since a lock is made beside it",
-                remedy="give the user who runs maildaemon these rights, or do without aftercare",
-            )
-        return Finding(level=Level.FINE, subject=subject, message=f"can be read; {number_of}")
+        return check_folder(
+            folder,
+            lambda: len(self._read(folder).mails),
+            self.folders,
+            may_tidy=lambda: care.action is Action.KEEP or self._files.may_change(folder),
+            lacking=_NO_RIGHT,
+        )
 
     def server(self) -> str:
         return f"mbox in {printable(self._files.where)}"
@@ -220,3 +208,9 @@ def _pieces(descriptor: int, piece: Piece) -> Iterator[bytes]:
         if not got:
             raise OSError("the file became shorter while it was read")
         yield got
+
+
+_NO_RIGHT: Final = (
+    "for that the file and the folder in which it lies must be writable, since a lock is made beside it",
+    "give the user who runs maildaemon these rights, or do without aftercare",
+)
