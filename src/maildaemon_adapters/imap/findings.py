@@ -39,7 +39,7 @@ def _folder(session: Session, folder: FolderRef, care: Aftercare) -> Iterator[Fi
         )
         return
     except FolderRefused as error:
-        yield Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
+        yield Finding.of(subject, error)
         return
     mails = "1 mail" if opened.exists == 1 else f"{opened.exists} mails"
     yield Finding(level=Level.FINE, subject=subject, message=f"can be read; {mails}")

@@ -23,10 +23,9 @@ import attrs
 
 from maildaemon_adapters.oauth.settings import url_fault
 from maildaemon_adapters.tcp.line import Line
-from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
+from maildaemon_adapters.tcp.obstacles import obstacle_of
 from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_adapters.tcp.trust import Trust, Unusable
-from maildaemon_core.confinement import OutOfBounds
 from maildaemon_core.errors import MaildaemonError, SourceUnavailable
 
 SECONDS: Final = 15.0
@@ -173,8 +172,7 @@ class Asker:
 
     def _unreachable(self, error: BaseException, where: str) -> MaildaemonError:
         obstacle = obstacle_of(error, where, seconds=self._seconds, trust=self._trust, named=self._named)
-        kind = OutOfBounds if obstacle.kind is Hindrance.FORBIDDEN else SourceUnavailable
-        return kind(f"no token: {obstacle.what}", remedy=obstacle.remedy)
+        return obstacle.for_source("no token: ")
 
     def _understood(self, where: str, status: int, told: Mapping[str, str], raw: bytes) -> Answer:
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -15,7 +15,7 @@ from maildaemon_core.engine.connecting import Connector
 from maildaemon_core.engine.holder import is_idle, this_process
 from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.targets import internal_trouble
-from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError, Trouble
+from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
 from maildaemon_core.message import Cursor, FolderRef, MailboxId
 from maildaemon_core.options import Action, DestinationOptions, MailboxOptions
@@ -177,11 +177,7 @@ def _guarded(subject: str, look: Callable[[], Sequence[Finding]]) -> Sequence[Fi
     try:
         return look()
     except MaildaemonError as error:
-        return [_fault(subject, error.trouble())]
+        return [Finding.of(subject, error)]
     except Exception as error:
         logger.exception("validation of %s failed", subject)
-        return [_fault(subject, internal_trouble(subject, error))]
-
-
-def _fault(subject: str, trouble: Trouble) -> Finding:
-    return Finding(level=Level.FAULT, subject=subject, message=trouble.message, remedy=trouble.remedy)
+        return [Finding.of(subject, internal_trouble(subject, error))]
