@@ -265,6 +265,30 @@ def test_a_server_that_sends_without_a_line_is_given_up(server: ScriptedImap) ->
             news(source, waiting, SOON)
 
 
+def _chatters(talk: Conversation) -> None:
+    for _ in range(3000):
+        talk.send(b"* 1 EXISTS\r\n" * 400)
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("steps", [(b"+ \r\n", _chatters), (_chatters,)], ids=["at the end", "at the beginning"])
+def test_a_server_that_chatters_without_end_is_not_listened_to_without_end(
+    server: ScriptedImap, steps: tuple[Step, ...]
+) -> None:
+    """Every byte that comes earns a server time; here it earns none."""
+    server.instead("IDLE", *steps)
+    began = time.monotonic()
+
+    def listen() -> None:
+        with scripted_session(server) as source:
+            armed(source)
+            source.disarm()
+
+    with pytest.raises(SourceUnavailable, match="chatters"):
+        listen()
+    assert time.monotonic() - began < 4
+
+
 def test_leaving_while_it_waits_takes_no_time_though_the_server_does_not_answer(server: ScriptedImap) -> None:
     server.instead("IDLE", b"+ idling\r\n", pause(1))
     with scripted_session(server) as source:
