@@ -37,6 +37,7 @@ import attrs
 from maildaemon_core import codec, wire
 from maildaemon_core.errors import InvalidOptions, Problem
 from maildaemon_core.options import MASK, DestinationOptions, MailboxOptions, Secret
+from maildaemon_core.own_ports import own_port
 from maildaemon_core.secret_places import (
     Path,
     changed_at,
@@ -52,18 +53,6 @@ from maildaemon_core.secret_places import (
 
 STAND_IN: Final = Secret("stand-in")
 """Takes the place of a secret where only the rest of the options matters.  It is never stored and never used."""
-
-_OWN_PORTS: Final = {
-    ("imap", "implicit"): 993,
-    ("imap", "starttls"): 143,
-    ("imap", "none"): 143,
-    ("pop3", "implicit"): 995,
-    ("pop3", "starttls"): 110,
-    ("pop3", "none"): 110,
-    ("exchange", "implicit"): 443,
-    ("graph", "implicit"): 443,
-}
-"""RFC 8314 §7, RFC 9051 §2.1, RFC 1939 §3, RFC 9110 §4.2.2."""
 
 _LEADS_ELSEWHERE = re.compile(
     "endpoint|host|server|url|uri|proxy|gateway|authority|address|account|tenant|domain|insecure|verif|trust|cert"
@@ -243,7 +232,7 @@ def _mailbox_facts(options: MailboxOptions) -> dict[str, Any]:
     return {
         "type": options.kind,
         "host": host or [_domain(options.mailbox), _domain(options.username)],
-        "port": options.port or _OWN_PORTS.get((options.kind, options.tls_mode), 0),
+        "port": options.port or own_port(options.kind, options.tls_mode),
         "tls": options.tls_mode,
         "tenantId": (options.tenant_id or "").lower(),
         "path": options.path or "",

@@ -12,13 +12,8 @@ from maildaemon_core.errors import Problem
 from maildaemon_core.filters import attachment_pattern_fault, sender_pattern_fault
 from maildaemon_core.naming import ATTACHMENT_NAMES, MAIL_NAMES, Template, TemplateFault
 from maildaemon_core.options import Action, DestinationOptions, KindFacts, MailArchiving, MailboxOptions, Move, Secret
+from maildaemon_core.own_ports import own_ports
 
-_OWN_PORTS: Final = {
-    "imap": frozenset({143, 993}),
-    "pop3": frozenset({110, 995}),
-    "exchange": frozenset({443}),
-    "graph": frozenset({443}),
-}
 _OPENED_BY_ADDRESS: Final = frozenset({"exchange", "graph"})
 _VERBS: Final = {Action.KEEP: "keep", Action.SEEN: "mark as seen", Action.MOVE: "move", Action.DELETE: "delete"}
 
@@ -47,7 +42,7 @@ def account_key(options: MailboxOptions) -> tuple[str, str, int, str, str]:
     The protocol's own ports, with TLS or without, are all 0.  Where one login may open many mailboxes, it is the
     address that counts.
     """
-    port = 0 if options.port in _OWN_PORTS.get(options.kind, ()) else options.port
+    port = 0 if options.port in own_ports(options.kind) else options.port
     login = options.address if options.kind in _OPENED_BY_ADDRESS else options.login
     host = (options.host or "").casefold().rstrip(".")
     return options.kind, host, port, (login or "").casefold(), options.path or ""

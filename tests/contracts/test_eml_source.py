@@ -108,11 +108,13 @@ def test_a_file_that_is_still_being_written_waits(top: Path, post: EmlPost) -> N
         path = post.put("INBOX", a_mail(1))  # its time is old, but it was put there just now
         cursor = source.list_since(INBOX, None, limit=9).cursor
         assert subjects(source) == []
-    with opened(top, EmlSettings(quiet_seconds=0.05)) as source:
+    with opened(top, EmlSettings(quiet_seconds=0.5)) as source:
         os.utime(path)
         assert source.list_since(INBOX, cursor, limit=9).envelopes == ()
-        time.sleep(0.1)
-        assert len(source.list_since(INBOX, cursor, limit=9).envelopes) == 1
+        end = time.monotonic() + 10
+        while not (listed := source.list_since(INBOX, cursor, limit=9).envelopes) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(listed) == 1
 
 
 def test_only_files_with_the_right_ending_are_mails(top: Path) -> None:

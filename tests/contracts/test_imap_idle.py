@@ -23,7 +23,8 @@ from tests.contracts.test_imap import DovecotPost, opened, options_for, settings
 from tests.contracts.test_imap_scripted import opened as scripted_session
 from tests.servers.dovecot import Dovecot
 from tests.servers.proxy import ChaosProxy, Fault
-from tests.servers.scripted_imap import Conversation, ScriptedImap, Step, cut
+from tests.servers.scripted import cut
+from tests.servers.scripted_imap import Conversation, ScriptedImap, Step
 
 INBOX = FolderRef("INBOX")
 ABILITIES = "IMAP4rev1 UIDPLUS MOVE IDLE"

@@ -14,7 +14,8 @@ from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import Fetched, Known, Unfetched, Vanished
 from tests.contracts.spools import FileSpool
 from tests.contracts.test_imap_scripted import DELETE, INBOX, known, listed, mail, opened, sent
-from tests.servers.scripted_imap import OK, Conversation, ScriptedImap, behave
+from tests.servers.scripted import behave
+from tests.servers.scripted_imap import OK, Conversation, ScriptedImap
 
 COURIER = (
     b"From: System Administrator <root@localhost>\r\nSubject: message unavailable\r\n\r\n"

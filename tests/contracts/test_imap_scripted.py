@@ -26,7 +26,8 @@ from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, T
 from maildaemon_core.ports import Fetched, Known, Level, Page, Settled, Unfetched, Vanished
 from tests.contracts.spools import FileSpool
 from tests.servers.certificates import make_ca
-from tests.servers.scripted_imap import OK, ScriptedImap, behave, cut, drip
+from tests.servers.scripted import behave, cut, drip
+from tests.servers.scripted_imap import OK, ScriptedImap
 
 INBOX = FolderRef("INBOX")
 PASSWORD = 'h\\unt"er2 secret'

@@ -27,7 +27,8 @@ from maildaemon_core.options import Action, Aftercare, MailboxOptions, Secret, T
 from maildaemon_core.ports import Fetched, Known, Level, Settled, Unfetched, Vanished
 from tests.contracts.spools import FileSpool
 from tests.servers.certificates import make_ca
-from tests.servers.scripted_pop3 import CAPA, ScriptedPop3, Step, Talk, behave, cut, drip, stuffed
+from tests.servers.scripted import behave, cut, drip
+from tests.servers.scripted_pop3 import CAPA, ScriptedPop3, Step, Talk, stuffed
 from tests.servers.tokens import CLIENT, SECRET, TokenServer
 
 INBOX = FolderRef("INBOX")

@@ -30,7 +30,8 @@ from maildaemon_core.access import ALL_SCOPES, CHANCE_BYTES, make_key, prefix_of
 from tests.http.running import TRACE, Called, call, is_cold, warm
 from tests.servers.certificates import Certificates, make_ca
 from tests.servers.process import Process
-from tests.servers.scripted_imap import Conversation, ScriptedImap, behave
+from tests.servers.scripted import behave
+from tests.servers.scripted_imap import Conversation, ScriptedImap
 from tests.servers.warm import Begun
 
 ANNOUNCED = re.compile(r"^maildaemon serves (https?://(\S+):(\d+)) \(store (.+)\)$", re.MULTILINE)

@@ -8,18 +8,12 @@ It knows no more of the protocol than the client under test uses, and one folder
 
 from __future__ import annotations
 
-import contextlib
-import re
 import socket
 import ssl
-import threading
-import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
 
-from tests.servers.process import LOOPBACK
+from tests.servers.scripted import Dialogue, ScriptedServer
 
 Step = bytes | Callable[["Conversation"], None]
 """Bytes to send, in which ``{tag}`` stands for the command's tag, or something to do."""
@@ -27,28 +21,7 @@ Step = bytes | Callable[["Conversation"], None]
 OK = b"{tag} OK done\r\n"
 
 
-def cut(talk: Conversation) -> None:
-    """The connection ends."""
-    talk.close()
-
-
-def behave(talk: Conversation) -> None:
-    """What a server does that has not been told otherwise."""
-    talk.behave()
-
-
-def drip(data: bytes, *, every: float) -> Callable[[Conversation], None]:
-    """A byte now and then."""
-
-    def step(talk: Conversation) -> None:
-        for byte in data:
-            time.sleep(every)
-            talk.send(bytes([byte]))
-
-    return step
-
-
-class ScriptedImap:
+class ScriptedImap(ScriptedServer):
     """Plain text on ``port`` of 127.0.0.1.
 
     ``lines`` holds what clients sent, without tags; ``connections`` counts them. ``mails`` are by UID, and change
@@ -66,117 +39,37 @@ class ScriptedImap:
         context: ssl.SSLContext | None = None,
         starttls: bool = False,
     ) -> None:
-        self.context = context
-        self.starttls = starttls
+        super().__init__(greeting=greeting, context=context, upgrade=starttls)
         self.mails = dict(mails or {})
         self.flags: dict[int, set[str]] = defaultdict(set)
         self.moved: dict[str, list[bytes]] = {}
         self.capabilities = capabilities
         self.uidnext = False
         self.uidvalidity = uidvalidity
-        self.greeting = greeting
-        self.lines: list[str] = []
-        self.connections = 0
-        self._instead: list[tuple[str, deque[tuple[Step, ...]], bool]] = []
-        self._talks: list[Conversation] = []
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, name=f"scripted-imap-{self.port}", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-        for talk in self._talks:
-            talk.close()
-            talk.thread.join()
-
-    def instead(self, command: str, *steps: Step, always: bool = False) -> None:
-        """What is done at the next command that begins with (or, as a pattern, matches) ``command``; or at each."""
-        for known, queue, forever in self._instead:
-            if known == command and not (forever or always):
-                queue.append(steps)
-                return
-        self._instead.append((command, deque([steps]), always))
-
-    def told(self, line: str) -> tuple[Step, ...] | None:
-        for command, queue, always in self._instead:
-            if queue and re.match(command, line, re.IGNORECASE):
-                return queue[0] if always else queue.popleft()
-        return None
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._talks.append(Conversation(self, client))
+    def _begin(self, client: socket.socket) -> Conversation:
+        return Conversation(self, client)
 
 
-class Conversation:
+class Conversation(Dialogue):
     """One connection; ``tag`` and ``line`` are those of the command in hand."""
 
     def __init__(self, server: ScriptedImap, client: socket.socket) -> None:
         self.server = server
         self.tag = b""
-        self.line = ""
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._client = client
-        self._file = client.makefile("rb")
-        self.thread = threading.Thread(target=self._run, name="scripted-imap-talk", daemon=True)
-        self.thread.start()
+        super().__init__(server, client)
+
+    def take(self, line: str) -> str:
+        tag, _, command = line.partition(" ")
+        self.tag = tag.encode("latin-1")
+        return command
 
     def send(self, data: bytes) -> None:
-        self._client.sendall(data.replace(b"{tag}", self.tag))
+        super().send(data.replace(b"{tag}", self.tag))
 
     def read_line(self) -> bytes:
         """What the client says next, without the end of the line; nothing at the end of the connection."""
         return self._file.readline().rstrip(b"\r\n")
-
-    def heard(self) -> str:
-        """The next line that the client sends, which is noted with the others."""
-        line = self._file.readline().decode("latin-1").rstrip("\r\n")
-        self.server.lines.append(line)
-        return line
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._client.shutdown(socket.SHUT_RDWR)
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            stack.callback(self._shut)  # whatever they are by then
-            if self.server.context is not None and not self.server.starttls:
-                self.secure(self.server.context)
-            self.send(self.server.greeting)
-            while raw := self._file.readline():
-                tag, _, line = raw.rstrip(b"\r\n").partition(b" ")
-                self.tag, self.line = tag, line.decode("latin-1")
-                self.server.lines.append(self.line)
-                steps = self.server.told(self.line)
-                for step in (behave,) if steps is None else steps:
-                    if isinstance(step, bytes):
-                        self.send(step)
-                    else:
-                        step(self)
-
-    def _shut(self) -> None:
-        self._file.close()
-        self._client.close()
-
-    def secure(self, context: ssl.SSLContext) -> None:
-        self._file.close()
-        self._client = context.wrap_socket(self._client, server_side=True)
-        self._file = self._client.makefile("rb")
 
     def behave(self) -> None:
         if self.line.upper() == "STARTTLS" and self.server.context is not None:

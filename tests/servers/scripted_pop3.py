@@ -12,40 +12,14 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Self
 
-from tests.servers.process import LOOPBACK
+from tests.servers.scripted import Dialogue, ScriptedServer
 
 Step = bytes | Callable[["Talk"], None]
 """Bytes to send, or something to do."""
 
 CAPA = ("TOP", "UIDL", "USER", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE")
-
-
-def cut(talk: Talk) -> None:
-    """The connection ends."""
-    talk.close()
-
-
-def behave(talk: Talk) -> None:
-    """What a server does that has not been told otherwise."""
-    talk.behave()
-
-
-def drip(data: bytes, *, every: float) -> Callable[[Talk], None]:
-    """A byte now and then."""
-
-    def step(talk: Talk) -> None:
-        for byte in data:
-            time.sleep(every)
-            talk.send(bytes([byte]))
-
-    return step
 
 
 def stuffed(raw: bytes) -> bytes:
@@ -54,7 +28,7 @@ def stuffed(raw: bytes) -> bytes:
     return re.sub(rb"(?m)(?<![^\n])\.", b"..", whole) + b".\r\n"
 
 
-class ScriptedPop3:
+class ScriptedPop3(ScriptedServer):
     """Plain text on ``port`` of 127.0.0.1, TLS if there is a ``context``, with ``stls`` only after STLS.
 
     ``mails`` are in the server's order, ``ids`` their UIDLs; ``lines`` holds what clients sent, ``connections`` counts
@@ -70,44 +44,10 @@ class ScriptedPop3:
         context: ssl.SSLContext | None = None,
         stls: bool = False,
     ) -> None:
+        super().__init__(greeting=greeting, context=context, upgrade=stls)
         self.mails = list(mails)
         self.ids: list[str] = [f"id-{number}" for number in range(1, len(self.mails) + 1)]
         self.abilities = abilities
-        self.greeting = greeting
-        self.context = context
-        self.stls = stls
-        self.lines: list[str] = []
-        self.connections = 0
-        self._instead: list[tuple[str, deque[tuple[Step, ...]], bool]] = []
-        self._talks: list[Talk] = []
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, name=f"scripted-pop3-{self.port}", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-        for talk in self._talks:
-            talk.close()
-            talk.thread.join()
-
-    def instead(self, command: str, *steps: Step, always: bool = False) -> None:
-        """What is done at the next command that begins with (or, as a pattern, matches) ``command``; or at each."""
-        self._instead.append((command, deque([steps]), always))
-
-    def told(self, line: str) -> tuple[Step, ...] | None:
-        for command, queue, always in self._instead:
-            if queue and re.match(command, line, re.IGNORECASE):
-                return queue[0] if always else queue.popleft()
-        return None
 
     def plant(self, raw: bytes, uidl: str, *, at: int | None = None) -> None:
         """A mail arrives, at the end or where it is wanted."""
@@ -124,38 +64,18 @@ class ScriptedPop3:
         """The commands that clients sent which begin so."""
         return [line for line in self.lines if line.startswith(commands)]
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._talks.append(Talk(self, client))
+    def _begin(self, client: socket.socket) -> Talk:
+        return Talk(self, client)
 
 
-class Talk:
+class Talk(Dialogue):
     """One connection; ``line`` is the command in hand.  What it shows is as it was at the login."""
 
     def __init__(self, server: ScriptedPop3, client: socket.socket) -> None:
         self.server = server
-        self.line = ""
         self.mails: list[tuple[str, bytes]] = []
         self.marked: set[int] = set()
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._client = client
-        self._file = client.makefile("rb")
-        self.thread = threading.Thread(target=self._run, name="scripted-pop3-talk", daemon=True)
-        self.thread.start()
-
-    def send(self, data: bytes) -> None:
-        self._client.sendall(data)
-
-    def heard(self) -> str:
-        """The next line, whatever it is."""
-        line = self._file.readline().rstrip(b"\r\n").decode("latin-1")
-        self.server.lines.append(line)
-        return line
+        super().__init__(server, client)
 
     def ahead(self) -> bool:
         """Whether the client has sent more than the command in hand."""
@@ -164,35 +84,6 @@ class Talk:
             return bool(self._file.peek(1))
         finally:
             self._client.setblocking(True)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._client.shutdown(socket.SHUT_RDWR)
-
-    def secure(self, context: ssl.SSLContext) -> None:
-        self._file.close()
-        self._client = context.wrap_socket(self._client, server_side=True)
-        self._file = self._client.makefile("rb")
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError, ValueError), contextlib.ExitStack() as stack:
-            stack.callback(self._shut)  # whatever they are by then
-            if self.server.context is not None and not self.server.stls:
-                self.secure(self.server.context)
-            self.send(self.server.greeting)
-            while raw := self._file.readline():
-                self.line = raw.rstrip(b"\r\n").decode("latin-1")
-                self.server.lines.append(self.line)
-                steps = self.server.told(self.line)
-                for step in (behave,) if steps is None else steps:
-                    if isinstance(step, bytes):
-                        self.send(step)
-                    else:
-                        step(self)
-
-    def _shut(self) -> None:
-        self._file.close()
-        self._client.close()
 
     def behave(self) -> None:
         if self.line.upper() == "STLS" and self.server.context is not None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from maildaemon_adapters.imap.wire import Broken, Connection
+from maildaemon_adapters.imap.wire import Broken, Connection, Unparsable
 
 END_SECONDS: Final = 10.0
 """So long the server may take to end the waiting."""
@@ -88,7 +88,7 @@ class Idling:
 
     def abandon(self) -> None:
         """Says goodbye without awaiting anything: who leaves five hundred mailboxes cannot wait for each."""
-        with contextlib.suppress(Exception), self._connection.commanding(GOODBYE_SECONDS):
+        with contextlib.suppress(Broken, Unparsable), self._connection.commanding(GOODBYE_SECONDS):
             self._transport.send(b"DONE\r\n" + self._tag + b"X LOGOUT\r\n")
         self._connection.usable = False
 

@@ -6,7 +6,7 @@ import base64
 import imaplib
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from maildaemon_adapters.imap.sasl import with_certificate, with_token
 from maildaemon_adapters.imap.settings import ImapSettings
@@ -18,15 +18,13 @@ from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_adapters.tcp.trust import Unusable
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions, Tls
+from maildaemon_core.own_ports import own_port
 
 Made = TypeVar("Made")
 
-PORTS: Final = {"implicit": 993, "starttls": 143, "none": 143}
-"""RFC 8314 §3.2 and RFC 9051 §2.1."""
-
 
 def port_of(options: MailboxOptions) -> int:
-    return options.port or PORTS[options.tls_mode]
+    return options.port or own_port("imap", options.tls_mode)
 
 
 def log_in(options: MailboxOptions, settings: ImapSettings) -> Connection:

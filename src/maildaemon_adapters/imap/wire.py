@@ -151,11 +151,11 @@ class Connection(IMAPClient):  # type: ignore[misc]  # it ships no types
     def leave(self) -> None:
         """Logs out if that is possible, and closes the socket.  Never raises."""
         self._patience.restart(GOODBYE_SECONDS)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # whatever it answers, we are gone
             if self.usable:
                 self._imap.logout()
         self.usable = False
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # nothing hangs on how a connection ends that is not used any more
             self._imap.shutdown()
 
     # ---- folders ----

@@ -98,7 +98,7 @@ class Remote:
         for closing in ("close", "disconnect"):
             act = getattr(self._fs, closing, None)
             if callable(act):
-                with suppress(Exception):
+                with suppress(Exception):  # nothing was written, and each library has errors of its own
                     act()
 
     def _path(self, steps: Steps) -> str:

@@ -6,18 +6,8 @@ for about an hour, and are given the one that is still good or a new one.
 
 from __future__ import annotations
 
-from maildaemon_adapters.oauth.entry import EXCHANGE_MAIL, forget, oauth_problems, token_for
-from maildaemon_adapters.oauth.sasl import Bearer, oauthbearer, xoauth2
-from maildaemon_adapters.oauth.settings import MICROSOFT, OAuthSettings
+from maildaemon_adapters.oauth.entry import forget, oauth_problems, token_for
+from maildaemon_adapters.oauth.sasl import Bearer
+from maildaemon_adapters.oauth.settings import OAuthSettings
 
-__all__ = [
-    "EXCHANGE_MAIL",
-    "MICROSOFT",
-    "Bearer",
-    "OAuthSettings",
-    "forget",
-    "oauth_problems",
-    "oauthbearer",
-    "token_for",
-    "xoauth2",
-]
+__all__ = ["Bearer", "OAuthSettings", "forget", "oauth_problems", "token_for"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from maildaemon_adapters.mail_servers import reaching
 from maildaemon_adapters.pop3.credentials import authenticate, secrets_of
@@ -14,15 +14,13 @@ from maildaemon_adapters.pop3.words import WAIT_SECONDS, busy, for_people
 from maildaemon_adapters.tcp.trust import Unusable
 from maildaemon_core.errors import MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions
+from maildaemon_core.own_ports import own_port
 
 Made = TypeVar("Made")
 
-PORTS: Final = {"implicit": 995, "starttls": 110, "none": 110}
-"""RFC 8314 §3.3 and RFC 1939 §3."""
-
 
 def port_of(options: MailboxOptions) -> int:
-    return options.port or PORTS[options.tls_mode]
+    return options.port or own_port("pop3", options.tls_mode)
 
 
 def log_in(options: MailboxOptions, settings: Pop3Settings) -> Connection:

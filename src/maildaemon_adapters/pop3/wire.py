@@ -130,7 +130,7 @@ class Connection:
 
     def leave(self) -> None:
         """Ends the session without deleting anything.  Never raises."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # whatever it answers, we are gone
             if self.usable and not self.marked and not self._awaited:
                 self._patience.restart(GOODBYE_SECONDS)
                 self._line.send(b"QUIT\r\n")
@@ -294,7 +294,7 @@ class Connection:
     def _give_up(self) -> None:
         self.usable = False
         self.marked = False
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # nothing hangs on how a connection ends that is not used any more
             self._line.close()
 
 

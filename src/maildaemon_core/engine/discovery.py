@@ -93,7 +93,7 @@ class Discovery:
     def _back(self, envelopes: Sequence[Envelope]) -> list[Entry]:
         """The entries of mails that had vanished and lie there again under the very same reference.
 
-        Where references are names, a file may be taken out and put back; numbers of IMAP never come back.
+        Only what has no numbering can: a file is taken out and put back, while numbers are never given twice.
         """
         named = {envelope.ref: envelope for envelope in envelopes if not envelope.ref.uidvalidity}
         return [

@@ -35,8 +35,6 @@ _numbers = itertools.count(1000)
 
 STEPS = 20
 
-AWAY = (Action.DELETE, Action.MOVE)
-
 WITHOUT_END = 1000
 """Pages of a folder with some ten mails."""
 
