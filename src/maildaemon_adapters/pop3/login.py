@@ -113,6 +113,10 @@ def _unreachable(error: Exception, options: MailboxOptions, settings: Pop3Settin
     where, mode = f"{options.host}:{port_of(options)}", options.tls_mode
     hint = f"tls {'starttls or none' if mode == 'implicit' else 'implicit'} may be what this port speaks"
     if isinstance(error, Unparsable | Broken):
+        if ": * " in str(error):  # RFC 9051 §7.1: only an IMAP server begins like that
+            hint = (
+                'this is an IMAP server: set type to "imap", or take the port of POP3 (995; 110 without implicit TLS)'
+            )
         return SourceUnavailable(
             f"{where} does not greet as a POP3 server does: {for_people(str(error))}",
             remedy=f"check port; {hint}; the server may be overloaded",
