@@ -17,6 +17,8 @@ stands in an object that is secret as a whole (``credentials``) is entered toget
 key beside that is asked for anew.
 
 User names and ``clientId`` are no facts: with another one the secret still goes to the server that knows it anyway.
+But what an app logs in with opens every mailbox that the app may open, of a whole tenant often: with another name to
+log in as it is asked for anew, or whoever may edit one mailbox could read all of them.
 
 The same facts are part of what a secret is sealed *about*: one who can write the database, and has no master key,
 cannot have a password sent elsewhere by editing the document, nor by moving its sealed text to another place.
@@ -73,6 +75,9 @@ _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 _OF_MAILBOX = ("type", "host", "port", "tls", "useSsl", "tenantId", "path", "mailbox", "username", "options")
 _OF_DESTINATION = ("name", "type", "url", "options")
 """The properties that the facts are made of."""
+
+_OF_AN_APP: Final = frozenset({"clientSecret", "clientCertificate"})
+"""What opens not one mailbox but each that the app may open: kept for the one that it was entered for."""
 
 
 @attrs.frozen(kw_only=True)
@@ -318,6 +323,8 @@ def _changed(
     changed = [name for name in since if since[name] != then.get(name)]
     if "options" not in changed and _new_secrets_lead(place, before) != _new_secrets_lead(place, now):
         changed.append("options")
+    if place in _OF_AN_APP and before.login != now.login:
+        changed += [name for name in ("mailbox", "username") if getattr(before, name) != getattr(now, name)]
     return changed
 
 

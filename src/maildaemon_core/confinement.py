@@ -259,6 +259,8 @@ def _url_fault(confinement: Confinement, url: str | None, kind: str) -> str | No
     authority = _AUTHORITY.match(found[2]) if found else None
     if found is None or authority is None or kind in _BUCKETS or found[1].casefold() == "file":
         return None
+    if found[1].casefold() == "memory":  # of fsspec: one for all of the process, whoever has put something there
+        return "this service lets no mailbox read the memory of its process; name a server, or a folder"
     if "\\" in authority[1]:  # to some it ends the server's name, to others it does not: nobody knows who is meant
         return "a backslash in front of a url's path cannot be judged; write %5C, or the user as username"
     server = authority[1].rpartition("@")[2]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from encodings.aliases import aliases
 
 from maildaemon_core.addresses import first_mailbox
@@ -72,6 +74,15 @@ def split_fields(block: bytes) -> Iterator[tuple[str, bytes]]:
         if b"\n" in value:
             value = b" ".join(line.strip(b" \t") for line in value.split(b"\n") if line.strip(b" \t"))
         yield name.decode("ascii").lower(), value.strip()
+
+
+def date_time(raw: bytes) -> datetime | None:
+    """A date-time as mails have it (RFC 5322 §3.3), in UTC; None for anything else."""
+    try:
+        found = parsedate_to_datetime(raw.decode("latin-1"))
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def raw_text(raw: bytes) -> str:

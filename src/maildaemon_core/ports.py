@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import attrs
 
-from maildaemon_core.errors import Problem, Trouble
+from maildaemon_core.errors import MaildaemonError, Problem, Trouble
 from maildaemon_core.message import BatchId, Content, Cursor, Envelope, FolderRef, Identity, MessageRef
 from maildaemon_core.monitoring import Event
 from maildaemon_core.options import Aftercare, KindFacts, Secret
@@ -34,6 +34,11 @@ class Finding:
     subject: str
     message: str
     remedy: str = ""
+
+    @classmethod
+    def of(cls, subject: str, wrong: MaildaemonError | Trouble) -> Self:
+        """The fault that this is."""
+        return cls(level=Level.FAULT, subject=subject, message=wrong.message, remedy=wrong.remedy)
 
 
 class Spool(Protocol):

@@ -3,7 +3,8 @@
 The law (docs/decisions/0001-house.md):
 
     maildaemon_http ──► maildaemon_core             only compose may import maildaemon_adapters as well
-    maildaemon_adapters.<x> ──► pure modules of core; never engine, testing or a sibling (shared: oauth, secrets, tcp)
+    maildaemon_adapters.<x> ──► pure modules of core; never engine, testing or a sibling
+                                                    (shared: mail_servers, oauth, secrets, tcp)
     maildaemon_core.engine ──► pure modules, any of the standard library
     maildaemon_core.<pure> ──► attrs, cattrs (codec alone), the standard library without I/O, time and chance
     maildaemon_core.testing ──► core, pytest, hypothesis; nothing else imports testing
@@ -23,7 +24,7 @@ import attrs
 
 CORE, ADAPTERS, HTTP = "maildaemon_core", "maildaemon_adapters", "maildaemon_http"
 OURS = frozenset({CORE, ADAPTERS, HTTP})
-SHARED = frozenset({"oauth", "secrets", "tcp"})
+SHARED = frozenset({"mail_servers", "oauth", "secrets", "tcp"})
 """Modules of the adapters that every adapter may use."""
 
 NOT_PURE = frozenset(

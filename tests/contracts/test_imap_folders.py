@@ -68,6 +68,7 @@ def test_a_missing_folder_is_a_finding_beside_those_that_work(dovecot: Dovecot, 
             folders = [FolderRef("INBOX"), FolderRef("Nowhere & Niemals"), FolderRef("Sent")]
             found = {each.subject: each.level for each in source.check(folders, Aftercare(Action.KEEP))}
             assert found == {
+                "new mail": Level.FINE,
                 "folder INBOX": Level.FINE,
                 "folder Nowhere & Niemals": Level.FAULT,
                 "folder Sent": Level.FINE,

@@ -14,8 +14,8 @@ import pytest
 from maildaemon_adapters.imap import KIND, ImapSource
 from maildaemon_core.errors import FolderMissing, SourceUnavailable
 from maildaemon_core.message import FolderRef
-from maildaemon_core.options import Tls
-from maildaemon_core.ports import Armed
+from maildaemon_core.options import Action, Aftercare, Tls
+from maildaemon_core.ports import Armed, Level
 from maildaemon_core.testing.source_conformance import OpenSource, Post, a_mail
 from maildaemon_core.testing.wakeable_conformance import SOON, WakeableConformance, news
 from tests.contracts.spools import FileSpool
@@ -183,6 +183,19 @@ def test_where_it_is_not_offered_it_is_not_tried(server: ScriptedImap) -> None:
     assert "IDLE" not in server.lines
 
 
+@pytest.mark.parametrize(
+    ("abilities", "words"), [(ABILITIES, "told of it by the server in INBOX"), ("IMAP4rev1", "cannot tell of it")]
+)
+def test_a_look_at_the_mailbox_says_whether_the_server_tells_of_new_mail(
+    server: ScriptedImap, abilities: str, words: str
+) -> None:
+    server.capabilities = abilities
+    with scripted_session(server) as source:
+        found = {each.subject: each for each in source.check([INBOX], Aftercare(Action.KEEP))}
+    assert words in found["new mail"].message
+    assert found["new mail"].level is Level.FINE
+
+
 def test_without_uidnext_a_search_tells_whether_mail_came_after_the_listing(server: ScriptedImap) -> None:
     server.instead("IDLE", *waits(), always=True)
     with scripted_session(server) as source:
@@ -250,6 +263,25 @@ def test_a_server_that_sends_without_a_line_is_given_up(server: ScriptedImap) ->
         waiting = armed(source)
         with pytest.raises(SourceUnavailable):
             news(source, waiting, SOON)
+
+
+def _chatters(talk: Conversation) -> None:
+    for _ in range(3000):
+        talk.send(b"* 1 EXISTS\r\n" * 400)
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("steps", [(b"+ \r\n", _chatters), (_chatters,)], ids=["at the end", "at the beginning"])
+def test_a_server_that_chatters_without_end_is_not_listened_to_without_end(
+    server: ScriptedImap, steps: tuple[Step, ...]
+) -> None:
+    """Every byte that comes earns a server time; here it earns none."""
+    server.instead("IDLE", *steps)
+    began = time.monotonic()
+    with scripted_session(server) as source, pytest.raises(SourceUnavailable):  # noqa: PT012  (either may notice)
+        armed(source)
+        source.disarm()
+    assert time.monotonic() - began < 4
 
 
 def test_leaving_while_it_waits_takes_no_time_though_the_server_does_not_answer(server: ScriptedImap) -> None:

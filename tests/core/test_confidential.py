@@ -229,8 +229,7 @@ def test_a_secret_is_asked_for_anew_when_it_might_go_elsewhere(patch: dict[str, 
         {"host": "MAIL.firm.example."},
         {"type": "IMAP4"},
         {"port": 993},
-        {"username": "jane"},
-        {"mailbox": "info@other.example"},
+        {"username": "jane", "clientSecret": None},
         {"clientId": "another"},
         {"options": {"fetchCount": 3, "transportation": 1, "exports": 2}},
         {"destinations": None},
@@ -239,7 +238,25 @@ def test_a_secret_is_asked_for_anew_when_it_might_go_elsewhere(patch: dict[str, 
 def test_what_does_not_lead_elsewhere_costs_no_secret(patch: dict[str, Any]) -> None:
     carried = patched(patch)
     assert carried.problems == ()
-    assert {place for place in PLACES if not place.startswith("destinations/")} <= carried.kept
+    own = {place for place in PLACES if not place.startswith("destinations/")}
+    assert own - ({"clientSecret"} & patch.keys()) <= carried.kept
+
+
+@pytest.mark.parametrize("patch", [{"mailbox": "boss@firm.example"}, {"username": "boss@firm.example"}])
+@pytest.mark.parametrize("place", ["clientSecret", "clientCertificate"])
+def test_what_an_app_logs_in_with_is_kept_only_for_the_mailbox_that_it_was_entered_for(
+    patch: dict[str, Any], place: str
+) -> None:
+    document = {
+        "type": "imap",
+        "host": "outlook.office365.com",
+        "mailbox": "jane@firm.example",
+        "clientId": "app",
+        "tenantId": "firm",
+        place: "s3cret",
+    }
+    assert asked_for(patched(patch, document)) == {f"$.{place}"}
+    assert not patched({"name": "another", "clientId": "app2"}, document).problems
 
 
 def test_without_a_host_the_domain_of_the_address_decides_where_the_password_goes() -> None:

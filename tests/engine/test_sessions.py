@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import select
+import socket
+import time
 from datetime import timedelta
+from threading import Thread
 from threading import enumerate as threads
 
 import pytest
 
 from maildaemon_core.engine import sessions
 from maildaemon_core.engine.daemon import MailDaemon
-from maildaemon_core.errors import LeaseLost, SourceUnavailable
-from maildaemon_core.message import MailboxId
+from maildaemon_core.engine.plugins import DESTINATIONS, SOURCES, Registry
+from maildaemon_core.errors import DestinationUnavailable, LeaseLost, SourceUnavailable, StoreUnavailable
+from maildaemon_core.message import FolderRef, MailboxId
 from maildaemon_core.monitoring import EntryQuery, SweepState
+from maildaemon_core.options import DestinationOptions
+from maildaemon_core.ports import Armed, Destination, Kind, MailSource, Spool
 from maildaemon_core.progress import Outcome
 from maildaemon_core.testing.memory_store import MemoryStore
 from tests.engine.story import mail
-from tests.engine.town import ONE, TWO, WAIT, A, B, Town, adopted, document, options, until, watched
+from tests.engine.town import (
+    FACTS,
+    ONE,
+    TWO,
+    WAIT,
+    A,
+    B,
+    Settings,
+    Town,
+    TownSource,
+    adopted,
+    document,
+    options,
+    quiet,
+    still,
+    until,
+    watched,
+)
 
 HOUR = 3600
 
@@ -133,7 +157,7 @@ def test_a_session_that_ends_in_the_moment_when_it_is_taken_up_is_no_failure(
     def ended(_: object) -> None:
         raise SourceUnavailable("it ended just now")
 
-    monkeypatch.setattr(sessions._Waiting, "wakeable", property(lambda _: type("Gone", (), {"disarm": ended})()))
+    monkeypatch.setattr(sessions.WaitingSession, "wakeable", property(lambda _: type("Gone", (), {"disarm": ended})()))
     assert daemon.sweep_soon(ONE).result(WAIT).state is SweepState.DONE
     assert town.server(A).opened == 2
 
@@ -142,10 +166,29 @@ def test_another_process_leaves_a_mailbox_alone_that_waits(town: Town) -> None:
     waiting(town)
     other = having(town)
     other.start()
-    report = other.sweep_soon(ONE).result(WAIT)
-    assert report.state is SweepState.BUSY
-    assert "watched by" in (report.trouble.message if report.trouble else "")
+    town.passing(lambda: watched(other, ONE).trouble)
+    trouble = watched(other, ONE).trouble
+    assert trouble is not None
+    assert "watched by" in trouble.message
+    assert "nothing to do" in trouble.remedy
+    assert town.server(A).opened == 1
     assert not town.twice
+
+
+def test_a_sweep_that_a_person_asks_another_service_for_is_done_there_and_one_of_them_waits(
+    town: Town,
+) -> None:
+    town.server(A).plant(mail("unwanted"))
+    daemon = waiting(town, allowed_email_extensions=(".nowhere",))
+    other = having(town)
+    other.start()
+    report = other.sweep_soon(ONE, again=frozenset({Outcome.SKIPPED})).result(WAIT)
+    assert report.state is SweepState.DONE
+    assert stored(town) == 1
+    town.passing(lambda: waits(other))
+    town.server(A).plant(mail("invoice"))
+    town.passing(lambda: stored(town) == 2)
+    town.passing(lambda: waits(daemon) != waits(other))
 
 
 def test_what_a_person_asks_of_another_process_is_done_though_this_one_waits(town: Town) -> None:
@@ -250,3 +293,182 @@ def test_a_lease_that_was_lost_while_waiting_is_no_harm(town: Town) -> None:
         daemon.retry_failed(ONE)
     thief.give_back()
     town.passing(lambda: stored(town) == 1)
+
+
+@pytest.mark.parametrize("halted", [True, False])
+def test_a_mailbox_that_is_removed_in_the_moment_before_it_waits_does_not_wait(town: Town, halted: bool) -> None:
+    town.told_by(A)
+    daemon = town.daemon()
+    catalog = town.catalog(daemon)
+    kept = catalog.create(document(A, pollIntervalSeconds=HOUR), by="test")
+    mailbox = kept.configuration.id
+
+    def removed(place: str) -> None:
+        if place == "source.arm":
+            town.fuse.hook = None
+            if halted:
+                assert not daemon.halt(mailbox, seconds=0)
+            else:
+                catalog.remove(mailbox)
+                daemon.refreshed(mailbox)
+
+    town.fuse.hook = removed
+    daemon.start(catalog)
+    town.passing(lambda: town.ended(mailbox))
+    until(lambda: town.fuse.hook is None and not town.inside)
+    assert town.store.holder(mailbox) is None
+    assert not daemon._sessions.waiting()
+
+
+class _Odd(TownSource):
+    """A plug-in that does something which no source should do when it waits."""
+
+    def __init__(self, town: Town, spool: Spool, does: str) -> None:
+        super().__init__(town, A, spool)
+        self._does = does
+
+    def arm(self, folder: FolderRef) -> Armed | None:
+        if self._does == "arm":
+            raise ZeroDivisionError
+        found = super().arm(folder)
+        assert found is not None
+        return Armed(descriptor=-1, seconds=1740) if self._does == "descriptor" else found
+
+    def drain(self) -> bool:
+        if self._does == "drain":
+            raise ZeroDivisionError
+        return super().drain()
+
+    def disarm(self) -> None:
+        super().disarm()
+        if self._does == "disarm":
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("does", ["arm", "descriptor", "drain", "disarm"])
+def test_a_source_that_fails_at_waiting_is_polled_and_nothing_of_it_stays_behind(town: Town, does: str) -> None:
+    town.told_by(A)
+    sources: Registry[MailSource] = Registry(
+        SOURCES,
+        entries=(),
+        memory=Kind(settings=Settings, open=lambda _, __, spool: _Odd(town, spool, does), facts=FACTS),
+    )
+    daemon = town.daemon(sources=sources)
+    daemon.adopt(ONE, options(A, host="mail.example", poll_interval_seconds=HOUR))
+    daemon.start(connections_per_host=1)
+    for number in range(1, 4):
+        town.server(A).plant(mail(str(number)))
+        town.later(seconds=2 * HOUR)
+        until(lambda: stored(town) == number)  # noqa: B023  (it is over within this turn)
+        quiet(daemon)
+    assert all(report.state is SweepState.DONE for report in town.ended(ONE))
+    assert not town.twice
+    assert sum(daemon._sessions._connections.values()) == len(town.inside) <= 1
+
+
+def test_what_was_closed_twice_writes_into_nothing_that_was_opened_since(town: Town) -> None:
+    daemon = waiting(town)
+    daemon.close(WAIT)
+    until(lambda: not any(thread.name == "waiting" for thread in threads()))
+    ends = [end for _ in range(20) for end in socket.socketpair()]  # they get the numbers that have become free
+    try:
+        daemon.close(WAIT)
+        ready, _, _ = select.select(ends, [], [], 0)
+        assert not ready
+    finally:
+        for end in ends:
+            end.close()
+
+
+def test_news_do_not_hammer_a_destination_that_cannot_be_opened(town: Town) -> None:
+    refuse = False
+
+    def destination(options: DestinationOptions, settings: Settings) -> Destination:
+        if refuse:
+            raise DestinationUnavailable("the password is refused")
+        return town.place(options.url or "")
+
+    town.told_by(A)
+    registry: Registry[Destination] = Registry(
+        DESTINATIONS, entries=(), memory=Kind(settings=Settings, open=destination)
+    )
+    daemon = town.daemon(destinations=registry)
+    daemon.adopt(ONE, options(A, poll_interval_seconds=HOUR))
+    daemon.start()
+    town.passing(lambda: waits(daemon))
+    refuse = True
+    before = len(town.ended(ONE))
+    for number in range(5):
+        town.server(A).plant(mail(str(number)))
+        town.passing(lambda: len(town.ended(ONE)) > before)
+        quiet(daemon)
+        still(town)
+    assert len(town.ended(ONE)) == before + 1
+    assert not town.inside
+    refuse = False
+    town.later(seconds=2 * HOUR)
+    until(lambda: stored(town) == 5)
+
+
+def test_news_that_turn_out_to_be_none_are_heeded_less_and_less(town: Town) -> None:
+    """Servers that tell of what is there as soon as one begins to wait."""
+    daemon = waiting(town)
+    pauses: list[float] = []
+    news = daemon._sessions._news
+
+    def noted(mailbox: MailboxId, seconds: float) -> None:
+        pauses.append(seconds)
+        news(mailbox, seconds)
+
+    daemon._sessions._news = noted
+    for _ in range(9):
+        swept = len(town.ended(ONE))
+        for line in list(town.server(A).lines):
+            line.send(b"!")
+        town.passing(lambda: len(town.ended(ONE)) > swept)  # noqa: B023
+        quiet(daemon)
+        assert waits(daemon)
+    assert pauses[-1] > 30
+    town.server(A).plant(mail("true"))
+    town.passing(lambda: stored(town) == 1)
+
+
+def test_who_stops_does_not_wait_for_a_store_that_is_slow(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = town.daemon()
+    names = [f"{number}@our.example" for number in range(40)]
+    town.told_by(*names)
+    for name in names:
+        daemon.adopt(MailboxId(name), options(name, poll_interval_seconds=HOUR))
+    daemon.start()
+    town.passing(lambda: all(each.waiting for each in daemon.watched()))
+    quiet(daemon)
+
+    def away(*_: object) -> None:
+        time.sleep(0.2)
+        raise StoreUnavailable("it does not answer")
+
+    monkeypatch.setattr(daemon._leasing, "give_back", away)
+    left = [each.source for each in daemon._sessions._waiting.values()]
+    began = time.monotonic()
+    daemon.close(1.0)
+    assert time.monotonic() - began < 4
+    for each in left:
+        each.__exit__(None, None, None)
+
+
+def test_whoever_hears_of_a_sweep_that_never_comes_holds_nobody_up(town: Town) -> None:
+    """News are told outside of the lock: what happens then may be anything."""
+    daemon = waiting(town)
+    free: list[bool] = []
+
+    def look(mailbox: MailboxId, seconds: float) -> None:
+        thread = Thread(target=lambda: free.append(bool(daemon._sessions.waiting()) or True))
+        thread.start()
+        thread.join(2)
+        free.append(not thread.is_alive())
+
+    daemon._sessions._news = look
+    town.server(A).plant(mail("invoice"))
+    until(lambda: free)
+    until(lambda: len(free) == 2)
+    assert all(free)

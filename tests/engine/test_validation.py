@@ -157,6 +157,18 @@ def test_a_mailbox_that_is_being_swept_is_not_disturbed(house: House) -> None:
     lease.renew(60)  # it still has it
 
 
+def test_a_mailbox_that_waits_for_news_is_not_said_to_be_swept_and_not_disturbed(house: House) -> None:
+    daemon = house.daemon()
+    daemon.adopt(ONE, options())
+    lease = house.store.lease(ONE, 60, owner="farhost pid 7 boot/ns 99 abcd idle")
+    assert lease is not None
+    findings = daemon.validate(ONE, options())
+    assert said(list(findings), "next sweep") == [
+        "the mailbox is watched: what comes is swept as soon as the server tells of it"
+    ]
+    lease.renew(60)  # it still has it
+
+
 def test_mails_that_wait_from_earlier_sweeps_are_told_as_well(house: House) -> None:
     for number in range(3):
         house.server.plant(mail(f"mail {number}"))

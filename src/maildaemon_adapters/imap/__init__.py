@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from maildaemon_adapters.imap.settings import ImapSettings, imap_problems
+from maildaemon_adapters.imap.settings import ImapSettings
 from maildaemon_adapters.imap.source import ImapSource, open_imap
+from maildaemon_adapters.mail_servers.settings import mail_server_problems
 from maildaemon_core.options import Action, KindFacts
 from maildaemon_core.ports import Kind
 
@@ -19,5 +20,5 @@ KIND: Kind[ImapSettings, ImapSource] = Kind(
         instead_of_password=("clientCertFile",),
         instead_of_tenant=("oauthTokenUrl",),
     ),
-    problems=imap_problems,
+    problems=mail_server_problems,
 )

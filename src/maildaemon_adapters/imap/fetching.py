@@ -49,10 +49,11 @@ class _Fetching:
     def answers(self, wanted: Mapping[int, MessageRef], at_once: int) -> Iterator[Fetched | Vanished | Unfetched]:
         missing = []
         for uid, got in self._bodies(sorted(wanted), at_once):
-            if got is None or _is_notice_of_removal(got):
+            answer, perhaps_gone = self._answer(wanted[uid], got)
+            if perhaps_gone:
                 missing.append(uid)
             else:
-                yield self._answer(wanted[uid], got)
+                yield answer
         there = self._looked_for(missing)
         for uid in missing:
             if isinstance(there, Trouble):
@@ -61,16 +62,20 @@ class _Fetching:
                 yield Vanished(ref=wanted[uid])
             else:
                 for _, got in self._bodies([uid], 1):
-                    nothing = _unread(self._folder, uid, "the server gives nothing for it")
-                    yield self._answer(wanted[uid], nothing if got is None else got)
+                    yield self._answer(wanted[uid], got)[0]
 
-    def _answer(self, ref: MessageRef, got: Content | Trouble) -> Fetched | Unfetched:
+    def _answer(self, ref: MessageRef, got: Content | Trouble | None) -> tuple[Fetched | Unfetched, bool]:
+        """What to answer if the mail is there, and whether only a fresh look tells that."""
         if isinstance(got, Trouble):
-            return Unfetched(ref=ref, trouble=got)
-        if (notice := stand_in_for(got)) is None:
-            return Fetched(ref=ref, content=got)
-        got.close()
-        return Unfetched(ref=ref, trouble=_unread(self._folder, int(ref.uid), notice.words))
+            return Unfetched(ref=ref, trouble=got), False
+        if got is None:
+            words, perhaps_gone = "the server gives nothing for it", True
+        elif (notice := stand_in_for(got)) is None:
+            return Fetched(ref=ref, content=got), False
+        else:
+            got.close()
+            words, perhaps_gone = notice.words, notice.gone
+        return Unfetched(ref=ref, trouble=_unread(self._folder, int(ref.uid), words)), perhaps_gone
 
     def _bodies(self, uids: Sequence[int], at_once: int) -> Iterator[tuple[int, Content | Trouble | None]]:
         """Each mail, or the trouble with it, or None where the server gave nothing for it.
@@ -133,14 +138,6 @@ class _Fetching:
                 return _renumbered(self._folder)
             except (Unparsable, Refused) as error:
                 return _unread(self._folder, missing[0], for_people(str(error)))
-
-
-def _is_notice_of_removal(got: Content | Trouble) -> bool:
-    """Whether it may have gone; if so it is closed, for whatever is there is fetched again."""
-    if isinstance(got, Trouble) or (notice := stand_in_for(got)) is None or not notice.gone:
-        return False
-    got.close()
-    return True
 
 
 def _renumbered(folder: FolderRef) -> Trouble:

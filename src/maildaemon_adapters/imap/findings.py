@@ -22,6 +22,7 @@ def findings(session: Session, folders: Sequence[FolderRef], care: Aftercare) ->
     with session.translated("looking at the folders"):
         return [
             *(finding for folder in folders for finding in _folder(session, folder, care)),
+            *_news(session, folders),
             *_abilities(session, care),
             *(_target(session, FolderRef(care.folder or ""), folders) if care.action is Action.MOVE else ()),
         ]
@@ -38,7 +39,7 @@ def _folder(session: Session, folder: FolderRef, care: Aftercare) -> Iterator[Fi
         )
         return
     except FolderRefused as error:
-        yield Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
+        yield Finding.of(subject, error)
         return
     mails = "1 mail" if opened.exists == 1 else f"{opened.exists} mails"
     yield Finding(level=Level.FINE, subject=subject, message=f"can be read; {mails}")
@@ -64,6 +65,16 @@ def _rights(session: Session, folder: FolderRef, care: Aftercare) -> Iterator[Fi
         )
     else:
         yield Finding(level=Level.FINE, subject=subject, message=f"mails may be {_WORDS[care.action]} ({rights})")
+
+
+def _news(session: Session, folders: Sequence[FolderRef]) -> Iterator[Finding]:
+    """Whether new mail is told of, in the words of whoever wonders why it takes so long."""
+    if not session.idle or not folders:
+        return
+    message = "the server cannot tell of it (it has no IDLE, RFC 2177): the folders are looked into at the interval"
+    if "IDLE" in session.abilities:
+        message = f"a service is told of it by the server in {folders[0]} (IDLE), and looks at the interval besides"
+    yield Finding(level=Level.FINE, subject="new mail", message=message)
 
 
 def _abilities(session: Session, care: Aftercare) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from maildaemon_adapters.imap.wire import Broken, Connection
@@ -20,6 +21,9 @@ GOODBYE_SECONDS: Final = 1.0
 
 LONGEST_LINE: Final = 1 << 20
 """Bytes of a line that nobody has asked for; one that is longer is not IMAP."""
+
+MOST_CHATTER: Final = 1 << 20
+"""Bytes that are listened to while the server is to say one thing.  Each earns it time, so there must be an end."""
 
 _NEWS = re.compile(rb"\* 0*[1-9][0-9]* (?:EXISTS|RECENT)\b", re.IGNORECASE)
 _BYE = re.compile(rb"\* BYE\b", re.IGNORECASE)
@@ -42,11 +46,13 @@ class Idling:
         """Whether the server waits with us; if not, the connection is as it was before."""
         with self._connection.commanding():
             self._transport.send(self._tag + b" IDLE\r\n")
-            while not (line := self._line()).startswith(b"+"):
+            for line in self._lines():
+                if line.startswith(b"+"):
+                    return True
                 if self._is_ours(line):
                     return False
                 self._hear(line)
-        return True
+        raise self._chatter()
 
     def drain(self) -> bool:
         """Takes up all that has come, a half line included; whether there was news in it."""
@@ -74,14 +80,27 @@ class Idling:
             raise Broken(self._over)
         with self._connection.commanding(END_SECONDS):
             self._transport.send(b"DONE\r\n")
-            while not self._is_ours(line := self._line()):
+            for line in self._lines():
+                if self._is_ours(line):
+                    return
                 self._hear(line)
+        raise self._chatter()
 
     def abandon(self) -> None:
         """Says goodbye without awaiting anything: who leaves five hundred mailboxes cannot wait for each."""
         with contextlib.suppress(Exception), self._connection.commanding(GOODBYE_SECONDS):
             self._transport.send(b"DONE\r\n" + self._tag + b"X LOGOUT\r\n")
         self._connection.usable = False
+
+    def _chatter(self) -> Broken:
+        self._connection.usable = False
+        return Broken("the server chatters without end")
+
+    def _lines(self) -> Iterator[bytes]:
+        heard = 0
+        while heard < MOST_CHATTER:
+            yield (line := self._line())
+            heard += len(line)
 
     def _line(self) -> bytes:
         line, self._half = self._half + self._transport.readline(), b""

@@ -12,12 +12,10 @@ from maildaemon_adapters.imap.sasl import with_certificate, with_token
 from maildaemon_adapters.imap.settings import ImapSettings
 from maildaemon_adapters.imap.translate import for_people, is_temporary, pause, response
 from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsable, plain_reply
+from maildaemon_adapters.mail_servers import reaching
 from maildaemon_adapters.oauth.sasl import choose
-from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
-from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_adapters.tcp.quiet import only_warnings
 from maildaemon_adapters.tcp.trust import Unusable
-from maildaemon_core.confinement import OutOfBounds
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions, Tls
 
@@ -51,7 +49,6 @@ def connect(options: MailboxOptions, settings: ImapSettings) -> Connection:
     """A connection that may be trusted with a password, as far as the options say."""
     host, port, mode = options.host or "", port_of(options), options.tls_mode
     context = None if mode == "none" else _reaching(settings.trust.context, options, settings)
-    patience = Patience(stall=settings.stall_seconds, allowance=settings.command_seconds)
 
     def dial() -> Connection:
         return Connection(
@@ -59,7 +56,7 @@ def connect(options: MailboxOptions, settings: ImapSettings) -> Connection:
             port,
             context=context if mode == "implicit" else None,
             connect_seconds=settings.connect_seconds,
-            patience=patience,
+            patience=settings.patience(),
         )
 
     connection = _reaching(dial, options, settings)
@@ -105,17 +102,11 @@ def _reaching(act: Callable[[], Made], options: MailboxOptions, settings: ImapSe
 def unreachable(error: Exception, host: str, port: int, mode: Tls, settings: ImapSettings) -> MaildaemonError:
     """What a failed connection means for people: ``OutOfBounds`` if it was not allowed, else ``SourceUnavailable``."""
     where = f"{host}:{port}"
-    hint = f"tls {'starttls or none' if mode == 'implicit' else 'implicit'} may be what this port speaks"
     if isinstance(error, imaplib.IMAP4.error | Broken):
         said = error.args[0] if error.args else ""
         text = for_people(said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said))
-        return SourceUnavailable(
-            f"{where} does not greet as an IMAP server does: {text}",
-            remedy=f"check port; {hint}; the server may be overloaded",
-        )
-    obstacle = obstacle_of(error, where, seconds=settings.connect_seconds, trust=settings.trust, hint=hint, named=None)
-    kind = OutOfBounds if obstacle.kind is Hindrance.FORBIDDEN else SourceUnavailable
-    return kind(obstacle.what, remedy=obstacle.remedy)
+        return reaching.no_greeting(where, mode, "an IMAP", text)
+    return reaching.unreachable(error, where, mode, settings)
 
 
 def _authenticate(connection: Connection, options: MailboxOptions, settings: ImapSettings) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from maildaemon_adapters.imap.settings import ImapSettings
 from maildaemon_adapters.imap.translate import is_temporary, pause
 from maildaemon_adapters.imap.wire import Broken, Connection, Refused, Unparsable
+from maildaemon_adapters.mail_servers.reaching import is_not_connected
 from maildaemon_adapters.oauth import Bearer, forget, token_for
 from maildaemon_adapters.oauth.sasl import choose, without_tokens
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
@@ -14,9 +15,6 @@ from maildaemon_core.options import MailboxOptions
 
 LONGEST_AT_ONCE: Final = 5000
 """Bytes of a message that goes along with its command: in Base64 the line stays below 8192 (RFC 9051 §4)."""
-
-_NOT_CONNECTED: Final = "authenticated but not connected"
-"""What Exchange Online says while it cannot open the mailbox of a login that it takes; mostly that passes."""
 
 
 def with_token(connection: Connection, options: MailboxOptions, settings: ImapSettings, port: int) -> None:
@@ -85,7 +83,7 @@ def with_certificate(connection: Connection, user: str, where: str) -> None:
 def _refused(said: str, bearer: Bearer, where: str, user: str, client: str) -> MaildaemonError:
     reason = f" ({bearer.reason})" if bearer.reason else ""
     shown = without_tokens(said) + reason
-    if is_temporary(said) or _NOT_CONNECTED in said.lower():
+    if is_temporary(said) or is_not_connected(said):
         message = f"{where} lets nobody in at present: {shown}"
         return SourceUnavailable(message, remedy="it will be tried again later", retry_after=pause(said))
     return LoginRefused(

@@ -34,6 +34,11 @@ class Session:
         return f"{self._options.host}:{port_of(self._options)}"
 
     @property
+    def idle(self) -> bool:
+        """Whether the mailbox is to wait for news, where the server can tell of them."""
+        return self._options.idle
+
+    @property
     def connection(self) -> Connection:
         """One that is not known to be broken: a new one if need be.  Raises as ``log_in`` does."""
         if not self._connection.usable:

@@ -23,7 +23,7 @@ from maildaemon_adapters.imap.translate import (
 from maildaemon_adapters.imap.wire import Connection, Copied, Opened, Refused, Unparsable
 from maildaemon_core.errors import FolderMissing, Trouble
 from maildaemon_core.headers import read_headers
-from maildaemon_core.message import FolderRef, MessageRef
+from maildaemon_core.message import FolderRef, Headers, MessageRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import Known, Settled
 
@@ -73,20 +73,21 @@ def _look(session: Session, numbered: Mapping[int, Known]) -> Mapping[int, Outco
         answer = answers.get(uid, {})
         if uid in missing:
             found[uid] = _unknown(mail.ref) if uid in there else Settled(gone=True)
-        elif notice := stand_in(read_headers(header_block(answer) or b"")):
+            continue
+        headers = read_headers(header_block(answer) or b"")
+        if notice := stand_in(headers):
             found[uid] = _made_up(mail.ref, notice)
-        elif _is_same(mail, answer):
+        elif _is_same(mail, headers, strong_id(answer)):
             found[uid] = answer
         else:
             found[uid] = _another(mail.ref)
     return found
 
 
-def _is_same(mail: Known, answer: Mapping[bytes, Any]) -> bool:
-    strong = strong_id(answer)
+def _is_same(mail: Known, headers: Headers, strong: str | None) -> bool:
     if strong is not None and mail.identity.strong is not None and strong != mail.identity.strong:
         return False
-    return read_headers(header_block(answer) or b"").fingerprint == mail.identity.fingerprint
+    return headers.fingerprint == mail.identity.fingerprint
 
 
 def _act(

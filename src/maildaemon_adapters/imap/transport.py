@@ -24,6 +24,12 @@ INLINE: Final = 1 << 16
 LONGEST_LINE: Final = 1 << 26
 """A line of an answer may have so many bytes: a SEARCH in a folder of some millions of mails."""
 
+MOST_HELD: Final = 1 << 27
+"""What the answer to one command may take in memory, each line as at least ``PER_LINE`` bytes; imaplib keeps all that
+comes unasked, for as long as it comes."""
+
+PER_LINE: Final = 256
+
 _BARE_END = re.compile(rb"\S+ (?:OK|NO|BAD)\r\n")
 
 
@@ -64,6 +70,7 @@ class Transport(imaplib.IMAP4):
         self._connect_seconds = connect_seconds
         self._patience = patience
         self._line: Line | None = None
+        self._held = 0
         self.receive: Receive | None = None
         super().__init__(host, port)
 
@@ -86,6 +93,7 @@ class Transport(imaplib.IMAP4):
         """A literal of so many bytes."""
         pieces = self._pieces(size)
         if size <= INLINE:
+            self._hold(size)
             return b"".join(pieces)
         if self.receive is None:
             raise self.abort(f"a literal of {size} bytes where none was asked for")
@@ -109,6 +117,7 @@ class Transport(imaplib.IMAP4):
         line = self._line.readline(LONGEST_LINE)
         if len(line) >= LONGEST_LINE:
             raise self.abort(f"a line of more than {LONGEST_LINE} bytes")
+        self._hold(max(len(line), PER_LINE))
         # Some servers end a command with a bare "A1 OK", which imaplib would not recognise.
         return line[:-2] + b" \r\n" if _BARE_END.fullmatch(line) else line
 
@@ -124,8 +133,14 @@ class Transport(imaplib.IMAP4):
         except ConnectionError as error:
             raise self.abort(str(error)) from None
 
+    def _hold(self, octets: int) -> None:
+        self._held += octets
+        if self._held > MOST_HELD:
+            raise self.abort(f"the answer to one command takes more than {MOST_HELD} bytes")
+
     def send(self, data: Buffer) -> None:
         assert self._line is not None
+        self._held = 0
         self._line.send(data)
 
     def shutdown(self) -> None:

@@ -6,7 +6,14 @@ from maildaemon_adapters.local.eml import EmlSource
 from maildaemon_adapters.local.maildir import MaildirSource
 from maildaemon_adapters.local.mbox import MboxSource
 from maildaemon_adapters.local.places import opened, opened_file
-from maildaemon_adapters.local.settings import EmlSettings, MaildirSettings, MboxSettings, problems
+from maildaemon_adapters.local.settings import (
+    EmlSettings,
+    MaildirSettings,
+    MboxSettings,
+    eml_problems,
+    maildir_problems,
+    mbox_problems,
+)
 from maildaemon_core.options import Action, KindFacts, MailboxOptions
 from maildaemon_core.ports import Kind, Spool
 
@@ -45,19 +52,19 @@ MAILDIR: Kind[MaildirSettings, MaildirSource] = Kind(
     settings=MaildirSettings,
     open=open_maildir,
     facts=KindFacts(needs_host=False, needs_login=False, needs_path=True),
-    problems=problems,
+    problems=maildir_problems,
 )
 
 EML: Kind[EmlSettings, EmlSource] = Kind(
     settings=EmlSettings,
     open=open_eml,
     facts=KindFacts(needs_host=False, needs_login=False, needs_path=True, actions=_FILES),
-    problems=problems,
+    problems=eml_problems,
 )
 
 MBOX: Kind[MboxSettings, MboxSource] = Kind(
     settings=MboxSettings,
     open=open_mbox,
     facts=KindFacts(needs_host=False, needs_login=False, needs_path=True, actions=_FILES),
-    problems=problems,
+    problems=mbox_problems,
 )

@@ -7,7 +7,7 @@ import os
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from maildaemon_adapters.local.shelf import File, Steps
@@ -95,6 +95,17 @@ class Disk:
             yield at
         finally:
             os.close(at)
+
+    @contextmanager
+    def made(self, steps: Steps) -> Iterator[int]:
+        """A descriptor of the folder, which is made where it is missing.  Raises OSError as ``folder`` does."""
+        with ExitStack() as stack:
+            at = stack.enter_context(self.folder(()))
+            for each in steps:
+                make_inside(each, at)
+                at = open_inside(each, at)
+                stack.callback(os.close, at)
+            yield at
 
     def close(self) -> None:
         top, self._top = self._top, -1

@@ -9,14 +9,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
 
 from maildaemon_adapters.local import headers
-from maildaemon_adapters.local.disk import Disk, make_inside, open_inside, relink, sync, under_a_free_name
+from maildaemon_adapters.local.answers import settle_each
+from maildaemon_adapters.local.disk import Disk, relink, sync, under_a_free_name
 from maildaemon_adapters.local.paging import Look, Paging, Unlisted
 from maildaemon_adapters.local.settings import EmlSettings
 from maildaemon_adapters.local.shelf import (
@@ -24,11 +25,9 @@ from maildaemon_adapters.local.shelf import (
     File,
     Shelf,
     Steps,
-    all_or_trouble,
     another_mail,
     folder_fault,
     missing,
-    not_tidied,
     only_read,
     pieces,
     printable,
@@ -39,8 +38,9 @@ from maildaemon_adapters.local.shelf import (
     unread,
 )
 from maildaemon_adapters.local.walk import Item
-from maildaemon_core.errors import FolderMissing, MaildaemonError, Trouble
+from maildaemon_core.errors import MaildaemonError, Trouble
 from maildaemon_core.folders import INBOX
+from maildaemon_core.headers import read_headers
 from maildaemon_core.message import Cursor, Envelope, FolderRef, MessageRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import (
@@ -130,7 +130,7 @@ class EmlSource:
         try:
             files = self._files(folder)
         except MaildaemonError as error:
-            yield Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
+            yield Finding.of(subject, error)
             return
         mails = sum(map(self._is_mail, files))
         said = "can be read; 1 mail" if mails == 1 else f"can be read; {mails} mails"
@@ -204,12 +204,8 @@ class EmlSource:
             return Unlisted(printable(name), reason(error))
         if uid_of(file) != item.uid:
             return None  # another mail by now, which the next look finds
-        return Envelope(
-            ref=MessageRef(folder, "", item.uid),
-            headers=headers.headers_of(block),
-            received=headers.received(block, otherwise=headers.at(file.modified)),
-            size=file.size,
-        )
+        otherwise = headers.at(file.modified)
+        return headers.envelope(folder, item.uid, block, otherwise=otherwise, size=file.size)
 
     # ------------------------------------------------------------------------------------------------------ fetching
 
@@ -260,18 +256,11 @@ class EmlSource:
             return {mail.ref: Settled() for mail in mails}
         if self._disk is None:
             return {mail.ref: only_read(self._shelf.where) for mail in mails}
-        answers: dict[MessageRef, Settled | Trouble] = {}
-        for mail in mails:
-            try:
-                answers[mail.ref] = self._settle(self._disk, mail, care)
-            except OSError as error:
-                answers[mail.ref] = not_tidied(name_of(mail.ref.uid), error)
-            except FolderMissing as error:
-                answers[mail.ref] = error.trouble()
         steps = steps_below(mails[0].ref.folder) if mails else ()
-        return all_or_trouble(answers, partial(_sync, self._disk, steps or ()))
+        act, sync = partial(self._settle, self._disk, care), partial(_sync, self._disk, steps or ())
+        return settle_each(mails, act, named=name_of, sync=sync)
 
-    def _settle(self, disk: Disk, mail: Known, care: Aftercare) -> Settled | Trouble:
+    def _settle(self, disk: Disk, care: Aftercare, mail: Known) -> Settled | Trouble:
         name = name_of(mail.ref.uid)
         with ExitStack() as stack:
             steps = self._existing(mail.ref.folder)
@@ -282,7 +271,7 @@ class EmlSource:
                 return Settled(gone=True)
             if uid_of(reader.file) != mail.ref.uid:
                 return Settled(gone=True)  # that mail is not there any more; the one that took its name is not touched
-            if headers.headers_of(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
+            if read_headers(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
                 return another_mail(name)
             if not os.path.samestat(os.lstat(name, dir_fd=source), os.fstat(reader.descriptor)):
                 return Settled(gone=True)
@@ -294,7 +283,7 @@ class EmlSource:
                     return _no_such_name(care.folder or "")
                 if target == steps:
                     return Settled()
-                into = stack.enter_context(_made(disk, target))
+                into = stack.enter_context(disk.made(target))
                 under_a_free_name(name, lambda new: relink(source, name, into, new))
             else:
                 return _no_flags(name)
@@ -304,18 +293,6 @@ class EmlSource:
 def _sync(disk: Disk, steps: Steps) -> None:
     with disk.folder(steps) as inside:
         sync(inside)
-
-
-@contextmanager
-def _made(disk: Disk, steps: Steps) -> Iterator[int]:
-    """A folder below the top, made where it is missing."""
-    with ExitStack() as stack:
-        at = stack.enter_context(disk.folder(()))
-        for step in steps:
-            make_inside(step, at)
-            at = open_inside(step, at)
-            stack.callback(os.close, at)
-        yield at
 
 
 def uid_of(file: File) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
-from maildaemon_core.headers import read_headers, split_fields
-from maildaemon_core.message import Headers
+from maildaemon_core.headers import date_time, headers_of, split_fields
+from maildaemon_core.message import Envelope, FolderRef, MessageRef
 
 LONGEST: Final = 1 << 18
 """Bytes of headers that are read; what is behind them counts as part of the body here."""
@@ -34,28 +33,20 @@ def header_block(read: Callable[[int], bytes]) -> bytes:
     return bytes(block)
 
 
-def headers_of(block: bytes) -> Headers:
-    """The headers that everybody needs.  They can be read as they are written in, with either sort of line ends."""
-    return read_headers(block)
+def envelope(folder: FolderRef, uid: str, block: bytes, *, otherwise: datetime, size: int) -> Envelope:
+    """What the header block of a mail says of it.
 
-
-def received(block: bytes, *, otherwise: datetime) -> datetime:
-    """When the mail was received, in UTC: what the last server wrote into the first ``Received`` (RFC 5321 §4.4), as it
-    stays with the mail however its file is copied; else ``otherwise``.
+    It was received when the last server wrote so into the first ``Received`` (RFC 5321 §4.4), which stays with the mail
+    however its file is copied; else at the time ``otherwise``.
     """
-    for name, value in split_fields(block):
-        if name == "received":
-            return moment(value.rpartition(b";")[2].decode("ascii", "replace")) or otherwise
-    return otherwise
-
-
-def moment(text: str) -> datetime | None:
-    """A date-time as mails have it (RFC 5322 §3.3), in UTC; None for anything else."""
-    try:
-        found = parsedate_to_datetime(text.strip())
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
+    fields = list(split_fields(block))
+    first = next((value for name, value in fields if name == "received"), b"")
+    return Envelope(
+        ref=MessageRef(folder, "", uid),
+        headers=headers_of(fields),
+        received=date_time(first.rpartition(b";")[2]) or otherwise,
+        size=size,
+    )
 
 
 def at(nanoseconds: int) -> datetime:

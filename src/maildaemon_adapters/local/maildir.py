@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from maildaemon_adapters.local import headers
+from maildaemon_adapters.local.answers import check_folder, settle_each
 from maildaemon_adapters.local.disk import Disk, make_inside, open_inside, relink, sync, under_a_free_name
 from maildaemon_adapters.local.maildir_names import (
     SPECIAL,
@@ -32,11 +33,9 @@ from maildaemon_adapters.local.shelf import (
     Reader,
     Shelf,
     Steps,
-    all_or_trouble,
     another_mail,
     folder_fault,
     missing,
-    not_tidied,
     only_read,
     pieces,
     printable,
@@ -45,8 +44,9 @@ from maildaemon_adapters.local.shelf import (
     unread,
 )
 from maildaemon_adapters.local.walk import Item
-from maildaemon_core.errors import FolderMissing, MaildaemonError, Trouble
+from maildaemon_core.errors import Trouble
 from maildaemon_core.folders import INBOX
+from maildaemon_core.headers import read_headers
 from maildaemon_core.message import Cursor, Envelope, FolderRef, MessageRef
 from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.ports import (
@@ -140,24 +140,14 @@ class MaildirSource:
         return found
 
     def _check(self, folder: FolderRef, care: Aftercare) -> Finding:
-        subject = f"folder {folder}"
-        try:
-            number = len(self._scan(folder))
-        except FolderMissing as error:
-            there = ", ".join(sorted(info.name for info in self.folders())[:20])
-            remedy = f"{error.remedy}; there are: {there}" if there else _HOW_ONE_LOOKS
-            return Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=remedy)
-        except MaildaemonError as error:
-            return Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
-        mails = "1 mail" if number == 1 else f"{number} mails"
-        if care.action is not Action.KEEP and not self._may_change(folder):
-            return Finding(
-                level=Level.FAULT,
-                subject=subject,
-                message=f"{mails}, and they may not be tidied: no right to change the folder",
-                remedy="give the user who runs maildaemon the right to write there, or do without aftercare",
-            )
-        return Finding(level=Level.FINE, subject=subject, message=f"can be read; {mails}")
+        return check_folder(
+            folder,
+            lambda: len(self._scan(folder)),
+            self.folders,
+            how=_HOW_ONE_LOOKS,
+            may_tidy=lambda: care.action is Action.KEEP or self._may_change(folder),
+            lacking=_NO_RIGHT,
+        )
 
     def _may_change(self, folder: FolderRef) -> bool:
         steps = steps_of(folder) or ()
@@ -227,12 +217,8 @@ class MaildirSource:
             return None  # the next look finds it, if it is still there
         except OSError as error:
             return Unlisted(item.uid, reason(error))
-        return Envelope(
-            ref=MessageRef(folder, "", item.uid),
-            headers=headers.headers_of(block),
-            received=headers.received(block, otherwise=headers.at(file.modified)),
-            size=file.size,
-        )
+        otherwise = headers.at(file.modified)
+        return headers.envelope(folder, item.uid, block, otherwise=otherwise, size=file.size)
 
     def _open(self, folder: FolderRef, uid: str, stack: ExitStack) -> tuple[Reader, Lying] | None:
         """The mail, wherever it lies by now; None if a look at the folder at rest did not find it.  Raises OSError."""
@@ -295,24 +281,17 @@ class MaildirSource:
             return {mail.ref: Settled() for mail in mails}
         if self._disk is None:
             return {mail.ref: only_read(self._shelf.where) for mail in mails}
-        answers: dict[MessageRef, Settled | Trouble] = {}
-        for mail in mails:
-            try:
-                answers[mail.ref] = self._settle(self._disk, mail, care)
-            except OSError as error:
-                answers[mail.ref] = not_tidied(mail.ref.uid, error)
-            except FolderMissing as error:
-                answers[mail.ref] = error.trouble()
         steps = steps_of(mails[0].ref.folder) if mails else ()
-        return all_or_trouble(answers, partial(_sync, self._disk, steps or ()))
+        act, sync = partial(self._settle, self._disk, care), partial(_sync, self._disk, steps or ())
+        return settle_each(mails, act, named=str, sync=sync)
 
-    def _settle(self, disk: Disk, mail: Known, care: Aftercare) -> Settled | Trouble:
+    def _settle(self, disk: Disk, care: Aftercare, mail: Known) -> Settled | Trouble:
         with ExitStack() as stack:
             opened = self._open(mail.ref.folder, mail.ref.uid, stack)
             if opened is None:
                 return Settled(gone=True)
             reader, lying = opened
-            if headers.headers_of(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
+            if read_headers(headers.header_block(reader.read)).fingerprint != mail.identity.fingerprint:
                 return another_mail(lying.file.name)
             steps = steps_of(mail.ref.folder) or ()
             source = stack.enter_context(disk.folder((*steps, lying.subfolder)))
@@ -384,3 +363,8 @@ def _no_such_name(name: str) -> Trouble:
 
 
 _HOW_ONE_LOOKS = "name a folder with cur, new and tmp in it as `path`, or make one: mkdir -p FOLDER/{cur,new,tmp}"
+
+_NO_RIGHT = (
+    "no right to change the folder",
+    "give the user who runs maildaemon the right to write there, or do without aftercare",
+)

@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from maildaemon_adapters.local import headers
+from maildaemon_core.headers import date_time
 
 ReadAt = Callable[[int, int], bytes]
 """From an offset and a number to so many bytes there, fewer at the end of the file.  Raises OSError."""
@@ -142,7 +143,7 @@ def mails(read: ReadAt, size: int) -> Iterator[Mail]:
 def dated(line: bytes) -> datetime | None:
     """The date in a ``From `` line, which by RFC 4155 is in UTC; None if there is none."""
     found = _DATED.match(line)
-    return headers.moment(found["date"].decode("ascii", "replace")) if found else None
+    return date_time(found["date"]) if found else None
 
 
 def header_block(read: ReadAt, piece: Piece) -> bytes:

@@ -11,13 +11,17 @@ from urllib.parse import unquote, urlsplit
 
 from fsspec import filesystem
 
-from maildaemon_adapters.local.shelf import File, Steps, printable, reason
-from maildaemon_core.errors import SourceUnavailable
+from maildaemon_adapters.local.patient_ftp import PatientFtp
+from maildaemon_adapters.local.shelf import File, Steps, printable
+from maildaemon_adapters.tcp.words import said
+from maildaemon_core.confinement import ConnectionForbidden, OutOfBounds
+from maildaemon_core.errors import MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions
 
-_SECONDS: Final = 30
 _VERSIONS: Final = ("etag", "ETag", "VersionId", "CRC", "md5")
 """What file systems call that which changes with the content of a file."""
+
+_LONGEST_SAYING: Final = 200
 
 _TIMES: Final = ("mtime", "modify", "LastModified", "last_modified", "last_write_time", "date_time", "created")
 
@@ -25,20 +29,25 @@ _TIMES: Final = ("mtime", "modify", "LastModified", "last_modified", "last_write
 class RemoteFile:
     """An open file of fsspec; ``file`` is what its folder showed when it was opened."""
 
-    def __init__(self, stream: Any, file: File) -> None:
+    def __init__(self, stream: Any, file: File, secrets: Sequence[str] = ()) -> None:
         self._stream = stream
+        self._secrets = secrets
         self.file = file
 
     def read(self, number: int, /) -> bytes:
-        with _translated():
+        with _translated(self._secrets):
             got: bytes = self._stream.read(number)
         return got
 
 
 class Remote:
-    """What lies below ``root`` of a file system, in which nothing is ever changed."""
+    """What lies below ``root`` of a file system, in which nothing is ever changed.
 
-    def __init__(self, fs: Any, root: str, where: str) -> None:
+    ``secrets``: what of the login a server may repeat, and nobody must see.
+    """
+
+    def __init__(self, fs: Any, root: str, where: str, *, secrets: Sequence[str] = ()) -> None:
+        self._secrets = secrets
         self._fs = fs
         self._root = f"{root.rstrip('/')}/" if root else ""
         self._where = where
@@ -55,7 +64,7 @@ class Remote:
 
     def _listed(self, steps: Steps) -> Iterator[tuple[str, Mapping[str, Any]]]:
         path = self._path(steps)
-        with _translated():
+        with _translated(self._secrets):
             # What was listed before is kept until now, for some cannot say what a file is without listing its folder.
             self._fs.invalidate_cache()
             found = self._fs.ls(path, detail=True)
@@ -74,13 +83,13 @@ class Remote:
         if "/" in name or name in {"", ".", ".."}:
             raise FileNotFoundError(2, "no name of a file", name)
         path = self._path((*steps, name))
-        with _translated():
+        with _translated(self._secrets):
             info = self._fs.info(path)
             if not _is_file(info):
                 raise FileNotFoundError(2, "it is no file", name)
             stream = self._fs.open(path, "rb")
         try:
-            yield RemoteFile(stream, _file(name, info))
+            yield RemoteFile(stream, _file(name, info), self._secrets)
         finally:
             with suppress(Exception):  # it was only read
                 stream.close()
@@ -124,32 +133,49 @@ def _nanoseconds(time: object) -> int:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(secrets: Sequence[str] = ()) -> Iterator[None]:
     """Whatever a library raises, as OSError."""
     try:
         yield
     except OSError:
         raise
-    except Exception as error:
-        raise ConnectionError(5, f"{type(error).__name__}: {reason(error)}") from error
+    except Exception as error:  # noqa: BLE001 - each library has errors of its own
+        told = f"{type(error).__name__}: {said(str(error), secrets, longest=_LONGEST_SAYING)}"
+    else:
+        return
+    raise ConnectionError(5, told)  # outside of the handler, lest the server's own words hang on to it
 
 
 def open_url(url: str, options: MailboxOptions) -> Remote:
-    """Connects to what a URL of one of the protocols that are taken names.  Raises ``SourceUnavailable``."""
+    """Connects to what a URL of one of the protocols that are taken names.
+
+    Raises ``SourceUnavailable`` and ``OutOfBounds``.
+    """
     parts = urlsplit(url)
     make = _MAKERS[parts.scheme.casefold()]
     where = printable(url)
+    secrets = [options.password.value] if options.password is not None and options.password.value else []
+    found: Remote | None = None
+    failure: MaildaemonError
     try:
         fs, root = make(url, options)
-        found = Remote(fs, root, where)
+        found = Remote(fs, root, where, secrets=secrets)
         found.files(())
-    except FileNotFoundError as error:
-        raise SourceUnavailable(f"there is nothing at {where}", remedy="create it, or correct `path`") from error
-    except Exception as error:  # each library has errors of its own
-        raise SourceUnavailable(
-            f"{where} cannot be opened: {reason(error)}", remedy="correct `path`, or username and password"
-        ) from error
-    return found
+    except FileNotFoundError:
+        failure = SourceUnavailable(f"there is nothing at {where}", remedy="create it, or correct `path`")
+    except ConnectionForbidden as error:
+        failure = OutOfBounds(f"{where} is not for mailboxes of this service: {error.fault}", remedy=error.remedy)
+    except Exception as error:  # noqa: BLE001 - each library has errors of its own
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        shown = said(told, secrets, longest=_LONGEST_SAYING) or type(error).__name__
+        failure = SourceUnavailable(
+            f"{where} cannot be opened: {shown}", remedy="correct `path`, or username and password"
+        )
+    else:
+        return found
+    if found is not None:
+        found.close()
+    raise failure  # outside of the handlers, lest the server's own words hang on to it
 
 
 def _memory(url: str, options: MailboxOptions) -> tuple[Any, str]:
@@ -171,17 +197,12 @@ def _login(options: MailboxOptions) -> dict[str, Any]:
     return login
 
 
-def _server(url: str, protocol: str, options: MailboxOptions, **more: Any) -> tuple[Any, str]:
-    parts = urlsplit(url)
-    login = {**({"username": unquote(parts.username)} if parts.username else {}), **_login(options)}
-    port = {"port": parts.port} if parts.port else {}
-    fs = filesystem(protocol, host=parts.hostname, **port, **login, **more, skip_instance_cache=True)
-    return fs, unquote(parts.path)
-
-
 def _ftp(url: str, options: MailboxOptions) -> tuple[Any, str]:
     """In plain text, which the options have to say: fsspec's FTP with TLS looks at no certificate."""
-    return _server(url, "ftp", options, timeout=_SECONDS)
+    parts = urlsplit(url)
+    login = {**({"username": unquote(parts.username)} if parts.username else {}), **_login(options)}
+    fs = PatientFtp(host=parts.hostname or "", port=parts.port or 21, **login, skip_instance_cache=True)
+    return fs, unquote(parts.path)
 
 
 _MAKERS: Final[Mapping[str, Callable[[str, MailboxOptions], tuple[Any, str]]]] = {

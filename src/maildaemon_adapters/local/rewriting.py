@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -30,6 +31,13 @@ _BEFORE: Final = 1 << 16
 """So many bytes in front of the change are looked at to know the file again."""
 
 _LONGEST_HEAD: Final = 4096
+
+_JOURNAL: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""Opening a pipe would wait for its other end, were it not for O_NONBLOCK (fifo(7))."""
+
+
+class Foreign(Exception):
+    """Beside the file lies what is called as its journal, and somebody else has made it."""
 
 
 class Torn(Exception):
@@ -70,6 +78,9 @@ def _between(ranges: Sequence[Range], size: int) -> Sequence[Range]:
     return [(end, start) for end, start in zip(ends, starts, strict=True) if end < start]
 
 
+_a_place = attrs.validators.and_(attrs.validators.instance_of(int), attrs.validators.ge(0))
+
+
 @attrs.frozen(kw_only=True)
 class _Plan:
     """``size``: of the file before.  ``start``: from where it changes.  ``length``: of it afterwards.
@@ -78,9 +89,9 @@ class _Plan:
     the file is to hold from ``start``.
     """
 
-    size: int
-    start: int
-    length: int
+    size: int = attrs.field(validator=_a_place)
+    start: int = attrs.field(validator=_a_place)
+    length: int = attrs.field(validator=_a_place)
     before: str
     gone: str
     tail: str
@@ -122,11 +133,12 @@ def _write_journal(
 
 
 def finish(locks: Locks, name: str, reached: Reached = _nothing) -> None:
-    """Does what the journal tells, as far as it is not done.  Raises OSError and ``Torn``."""
+    """Does what the journal tells, as far as it is not done.  Raises OSError, ``Foreign`` and ``Torn``."""
     file = locks.file.descriptor
     while True:
-        journal = os.open(journal_of(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=locks.folder)
+        journal = os.open(journal_of(name), _JOURNAL, dir_fd=locks.folder)
         try:
+            _require_own(journal, file)
             plan, head = _read(journal, name)
             size = os.fstat(file).st_size
             if size < plan.length or _before(file, plan.start) != plan.before:
@@ -155,6 +167,16 @@ def finish(locks: Locks, name: str, reached: Reached = _nothing) -> None:
     sync(locks.folder)
 
 
+def _require_own(journal: int, file: int) -> None:
+    """Raises ``Foreign`` for what neither we have made nor one who may write the file anyway.
+
+    Where everybody may make files (``/var/mail`` with the sticky bit), anybody could tell us what to write.
+    """
+    found = os.fstat(journal)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid not in {os.geteuid(), os.fstat(file).st_uid}:
+        raise Foreign
+
+
 def _put(locks: Locks, journal: int, head: int, plan: _Plan, reached: Reached) -> None:
     """Writes what is to follow into its place."""
     at = plan.start
@@ -172,7 +194,7 @@ def _read(journal: int, name: str) -> tuple[_Plan, int]:
     try:
         found: dict[str, Any] = json.loads(line)
         return _Plan(**found), len(line) + len(end)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise Torn from None
 
 
@@ -208,6 +230,11 @@ def _write(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]
+
+
+def begins_well(file: int) -> bool:
+    """Whether mails may be appended to the open file: it is an mbox, or empty."""
+    return os.pread(file, 5, 0) in {b"", b"From "}
 
 
 def append(locks: Locks, sources: Sequence[tuple[int, Range, bytes]]) -> None:

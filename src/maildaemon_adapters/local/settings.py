@@ -46,34 +46,44 @@ class MboxSettings:
     quoting: Literal["keep", "mboxrd", "mboxo"] = "keep"
 
 
-def problems(options: MailboxOptions, settings: object) -> Sequence[Problem]:
-    """What mail in files can do nothing with, each with its place in the document."""
-    found: list[Problem] = []
+def maildir_problems(options: MailboxOptions, _settings: MaildirSettings) -> Sequence[Problem]:
+    """What a Maildir can do nothing with, each with its place in the document."""
+    return _place_problems(options)
+
+
+def eml_problems(options: MailboxOptions, settings: EmlSettings) -> Sequence[Problem]:
+    """What a folder of mails can do nothing with, each with its place in the document."""
+    found = list(_place_problems(options))
+    if options.path and any("/" in ending for ending in settings.endings):
+        found.append(Problem(path="$.options.endings", message="an ending has no slash in it"))
+    return found
+
+
+def mbox_problems(options: MailboxOptions, _settings: MboxSettings) -> Sequence[Problem]:
+    """What an mbox can do nothing with, each with its place in the document."""
+    if not is_url(options.path or ""):
+        return _place_problems(options)
+    message = "an mbox is read from files of this machine only: copy it, or mount the folder"
+    return [Problem(path="$.path", message=message)]
+
+
+def _place_problems(options: MailboxOptions) -> Sequence[Problem]:
     path = options.path or ""
     if not path:
         return ()  # it is said of every kind that needs one
     if not is_url(path):
+        found = list(_no_login(options, "a folder of this machine takes no login"))
         if not local_path(path).startswith("/"):
-            found.append(
-                Problem(path="$.path", message="must be a full path, since a service may start anywhere, or a URL")
-            )
-        found += _no_login(options, "a folder of this machine takes no login")
-    elif isinstance(settings, MboxSettings):
+            message = "must be a full path, since a service may start anywhere, or a URL"
+            found.insert(0, Problem(path="$.path", message=message))
+        return found
+    if fault := url_fault(path):
+        return [Problem(path="$.path", message=fault)]
+    found = list(_only_read(options))
+    if path.casefold().startswith("ftp:") and options.tls != "none":
         found.append(
-            Problem(
-                path="$.path", message="an mbox is read from files of this machine only: copy it, or mount the folder"
-            )
+            Problem(path="$.tls", message="ftp:// is read in plain text, its password too: write none if it may be")
         )
-    elif fault := url_fault(path):
-        found.append(Problem(path="$.path", message=fault))
-    else:
-        found += _only_read(options)
-        if path.casefold().startswith("ftp:") and options.tls != "none":
-            found.append(
-                Problem(path="$.tls", message="ftp:// is read in plain text, its password too: write none if it may be")
-            )
-    if isinstance(settings, EmlSettings) and any("/" in ending for ending in settings.endings):
-        found.append(Problem(path="$.options.endings", message="an ending has no slash in it"))
     return found
 
 

@@ -4,15 +4,15 @@ fsspec: folders, files, and their bytes."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
+from maildaemon_adapters.tcp.words import said
 from maildaemon_core.errors import FolderMissing, FolderRefused, MaildaemonError, SourceUnavailable, Trouble
 from maildaemon_core.folders import INBOX
-from maildaemon_core.message import CHUNK, FolderRef, MessageRef
-from maildaemon_core.ports import Settled
+from maildaemon_core.message import CHUNK, FolderRef
 
 Steps = tuple[str, ...]
 """The names of the folders on the way from the top to one of them; none for the top itself."""
@@ -118,8 +118,8 @@ def only_read(where: str) -> Trouble:
 
 def reason(error: Exception) -> str:
     """Why it did not work, in a clause."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split())[:200] or type(error).__name__
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said(told, longest=200) or type(error).__name__
 
 
 def folder_fault(folder: FolderRef, where: str, error: OSError) -> MaildaemonError:
@@ -182,16 +182,3 @@ def not_tidied(name: str, error: OSError) -> Trouble:
         if denied
         else "it will be tried again; look at the file system",
     )
-
-
-def all_or_trouble(
-    answers: Mapping[MessageRef, Settled | Trouble], sync: Callable[[], None]
-) -> Mapping[MessageRef, Settled | Trouble]:
-    """The answers, once what was done has reached the disk: or a power cut would bring back what the ledger says is
-    gone.  What has not is to be done again."""
-    try:
-        if any(answer == Settled() for answer in answers.values()):
-            sync()
-    except OSError as error:
-        return {ref: not_tidied(ref.uid, error) if each == Settled() else each for ref, each in answers.items()}
-    return answers

@@ -23,10 +23,9 @@ import attrs
 
 from maildaemon_adapters.oauth.settings import url_fault
 from maildaemon_adapters.tcp.line import Line
-from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
+from maildaemon_adapters.tcp.obstacles import obstacle_of
 from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_adapters.tcp.trust import Trust, Unusable
-from maildaemon_core.confinement import OutOfBounds
 from maildaemon_core.errors import MaildaemonError, SourceUnavailable
 
 SECONDS: Final = 15.0
@@ -132,7 +131,7 @@ class Asker:
             status, told, raw = _answer(line, method)
         except _Refusing as error:
             made: MaildaemonError = error.made
-        except http.client.HTTPException:
+        except (http.client.HTTPException, _Endless):
             made = SourceUnavailable(
                 f"{near} does not answer as a web server does", remedy=f"check {self._named} and its port"
             )
@@ -173,8 +172,7 @@ class Asker:
 
     def _unreachable(self, error: BaseException, where: str) -> MaildaemonError:
         obstacle = obstacle_of(error, where, seconds=self._seconds, trust=self._trust, named=self._named)
-        kind = OutOfBounds if obstacle.kind is Hindrance.FORBIDDEN else SourceUnavailable
-        return kind(f"no token: {obstacle.what}", remedy=obstacle.remedy)
+        return obstacle.for_source("no token: ")
 
     def _understood(self, where: str, status: int, told: Mapping[str, str], raw: bytes) -> Answer:
         if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -245,8 +243,15 @@ def _request(method: str, target: str, headers: Mapping[str, str], body: bytes) 
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
+class _Endless(Exception):
+    """An answer of which more is to be read than anybody has asked for."""
+
+
 class _Reading:
-    """A line as ``http.client`` reads an answer from it; closing is left to whoever opened the line."""
+    """A line as ``http.client`` reads an answer from it; closing is left to whoever opened the line.
+
+    ``http.client`` believes any number for the size of a chunk: one below zero would mean all that ever comes.
+    """
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -258,6 +263,8 @@ class _Reading:
         return self._line.readline(longest)
 
     def read(self, size: int = LARGEST) -> bytes:
+        if not 0 <= size <= LARGEST:
+            raise _Endless
         return self._line.read(size)
 
     def flush(self) -> None:
@@ -284,7 +291,7 @@ def _seconds_of(written: str | None) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(written)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError, IndexError):
             return None
         seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return min(max(seconds, 1.0), LONGEST_WAIT) if math.isfinite(seconds) else None

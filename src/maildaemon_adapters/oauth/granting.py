@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import quote, quote_plus, urlsplit
@@ -84,22 +84,38 @@ def ask(wanted: Registration) -> Granted:
     else:
         if "error" not in answer and "access_token" in answer:
             return _granted(answer, wanted)
-        held = [each.value for each in (wanted.secret, wanted.certificate) if each is not None]
         failure = refusal(
-            answer, wanted.where, client=wanted.client, tenant=wanted.tenant, scope=wanted.scope or "", secrets=held
+            answer,
+            wanted.where,
+            client=wanted.client,
+            tenant=wanted.tenant,
+            scope=wanted.scope or "",
+            secrets=_as_sent(wanted),
         )
     # Without what it came through: there the secret stands in the variables of each frame.
     raise failure.with_traceback(None) from None
 
 
-def _from_endpoint(wanted: Registration, trust: Trust) -> Mapping[str, Any]:
-    """RFC 6749 §4.4.2, the client known by HTTP Basic as every server must understand (§2.3.1)."""
-    assert wanted.token_url is not None
+def _as_sent(wanted: Registration) -> Sequence[str]:
+    """The secret in each of the forms in which whoever repeats a request would show it, the longest first."""
+    held = [each.value for each in (wanted.secret, wanted.certificate) if each is not None and each.value]
+    if wanted.secret is not None and wanted.secret.value:
+        held += [_basic(wanted), quote_plus(wanted.secret.value)]
+    return sorted(held, key=len, reverse=True)
+
+
+def _basic(wanted: Registration) -> str:
+    """The login of HTTP Basic, as every server must understand it (RFC 6749 §2.3.1)."""
     password = wanted.secret.value if wanted.secret is not None else ""
-    login = f"{quote_plus(wanted.client)}:{quote_plus(password)}".encode()
+    return base64.b64encode(f"{quote_plus(wanted.client)}:{quote_plus(password)}".encode()).decode()
+
+
+def _from_endpoint(wanted: Registration, trust: Trust) -> Mapping[str, Any]:
+    """RFC 6749 §4.4.2, the client known by HTTP Basic."""
+    assert wanted.token_url is not None
     asker = Asker(trust, named="options.oauthTokenUrl", plain=True)
     form = {"grant_type": "client_credentials"} | ({"scope": wanted.scope} if wanted.scope else {})
-    headers = {"Authorization": f"Basic {base64.b64encode(login).decode()}", "Accept": "application/json"}
+    headers = {"Authorization": f"Basic {_basic(wanted)}", "Accept": "application/json"}
     return asker.post(wanted.token_url, headers=headers, data=form).body
 
 
@@ -148,6 +164,6 @@ def _granted(answer: Mapping[str, Any], wanted: Registration) -> Granted:
         raise SourceUnavailable(f"{wanted.where} gives a token that cannot be sent", remedy="see the provider's log")
     try:
         seconds = float(answer.get("expires_in", UNSAID_SECONDS))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = UNSAID_SECONDS
     return Granted(token=token, seconds=seconds if math.isfinite(seconds) and seconds > 0 else UNSAID_SECONDS)

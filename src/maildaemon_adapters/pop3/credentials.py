@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Collection
-from typing import Final
 
+from maildaemon_adapters.mail_servers.reaching import is_not_connected
 from maildaemon_adapters.oauth import Bearer, forget, token_for
 from maildaemon_adapters.oauth.sasl import choose, without_tokens
 from maildaemon_adapters.pop3.settings import Pop3Settings
@@ -14,9 +14,6 @@ from maildaemon_adapters.pop3.wire import Connection, Refused
 from maildaemon_adapters.pop3.words import WAIT_SECONDS, busy, for_people, mechanisms, response
 from maildaemon_core.errors import LoginRefused, MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions
-
-_NOT_CONNECTED: Final = "authenticated but not connected"
-"""What Exchange Online says while it cannot open the mailbox of a login that it takes; mostly that passes."""
 
 
 class Locked(SourceUnavailable):
@@ -132,7 +129,7 @@ def _refused(
     where, user = options.host or "", options.login or ""
     shown = without_tokens(for_people(said, secrets=[*secrets_of(options), token]))
     code = response(said)[0]
-    match busy(said) or ("SYS/TEMP" if _NOT_CONNECTED in said.lower() else ""):
+    match busy(said) or ("SYS/TEMP" if is_not_connected(said) else ""):
         case "IN-USE":
             return Locked(
                 f"another session has the mailbox of {user!r} at {where} open: {shown}",

@@ -25,7 +25,7 @@ def _folder(session: Session, folder: FolderRef) -> Iterator[Finding]:
         session.only_inbox(folder)
         maildrop = session.maildrop()
     except (FolderMissing, SourceUnavailable) as error:
-        yield Finding(level=Level.FAULT, subject=subject, message=error.message, remedy=error.remedy)
+        yield Finding.of(subject, error)
         return
     count = len(maildrop.numbers)
     yield Finding(

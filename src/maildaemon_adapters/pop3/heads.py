@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import attrs
 
 from maildaemon_adapters.pop3.wire import Connection, Refused
-from maildaemon_core.headers import read_headers, split_fields
+from maildaemon_core.headers import date_time, headers_of, split_fields
 from maildaemon_core.message import Headers
 
 HEADER_LIMIT: Final = 1 << 18
@@ -66,24 +65,21 @@ def _kept(pieces: Iterator[bytes]) -> bytes:
 
 def read_head(block: bytes) -> Head:
     """What a mail that begins so says of itself."""
-    return Head(headers=read_headers(block), received=_received(block))
+    fields = list(split_fields(block))
+    return Head(headers=headers_of(fields), received=_received(fields))
 
 
-def _received(block: bytes) -> datetime | None:
+def _received(fields: Iterable[tuple[str, bytes]]) -> datetime | None:
     """The time in the uppermost Received field, which the last server wrote, else that of Date.
 
     POP3 has no INTERNALDATE.  It must be the same at each look, so that a mail is recognised by it.
     """
     dates: dict[str, bytes] = {}
-    for name, value in split_fields(block):
+    for name, value in fields:
         if name in {"received", "date"}:
             dates.setdefault(name, value)
     for raw in (dates.get("received", b"").rpartition(b";")[2], dates.get("date", b"")):
-        try:
-            moment = parsedate_to_datetime(raw.decode("latin-1"))
-            moment = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, TypeError, OverflowError, IndexError):
-            continue
-        if EARLIEST <= moment <= datetime.now(UTC) + FUTURE:
+        moment = date_time(raw)
+        if moment is not None and EARLIEST <= moment <= datetime.now(UTC) + FUTURE:
             return moment
     return None

@@ -76,13 +76,14 @@ class Listing:
         return attrs.evolve(page, renumbered=judged.anew)
 
     def _judge(self, before: Position, maildrop: Maildrop, ids: Mapping[str, bytes]) -> _Judged:
-        """Whether the ids still mean what they meant.
+        """Whether the ids still mean what they meant; ``ids``: what ``id_of`` makes of each that is there.
 
         Looked at again are: ids that come back, ids that several mails share, and the last mail that was known, behind
         which everything moves where ids are mere numbers.
         """
-        known = [uid for uid, each in ids.items() if each in before.seen]
-        back = [uid for uid, each in ids.items() if each in before.gone]
+        uids = {each: uid for uid, each in ids.items()}
+        known = [uid for each, uid in uids.items() if each in before.seen]
+        back = [uid for each, uid in uids.items() if each in before.gone]
         shared = [uid for uid in known if uid in maildrop.shared]
         if len(shared) > LOOKS:
             raise FolderRefused(
@@ -96,7 +97,7 @@ class Listing:
             return _Judged(position=before.anew(numbering=before.numbering + 1), anew=True)
         if back:
             return _Judged(position=before.anew(), anew=True)
-        return _Judged(position=before, turned=bool(before.seen and ids and not known))
+        return _Judged(position=before, turned=bool(before.seen and uids and not known))
 
     def _listed(self, folder: FolderRef, position: Position, uids: Sequence[str], limit: int) -> Page:
         now, rest = uids[:limit], uids[limit:]

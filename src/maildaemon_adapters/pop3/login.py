@@ -6,14 +6,12 @@ import ssl
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from maildaemon_adapters.mail_servers import reaching
 from maildaemon_adapters.pop3.credentials import authenticate, secrets_of
 from maildaemon_adapters.pop3.settings import Pop3Settings
 from maildaemon_adapters.pop3.wire import Broken, Connection, Refused, Unparsable
 from maildaemon_adapters.pop3.words import WAIT_SECONDS, busy, for_people
-from maildaemon_adapters.tcp.obstacles import Hindrance, obstacle_of
-from maildaemon_adapters.tcp.patience import Patience
 from maildaemon_adapters.tcp.trust import Unusable
-from maildaemon_core.confinement import OutOfBounds
 from maildaemon_core.errors import MaildaemonError, SourceUnavailable
 from maildaemon_core.options import MailboxOptions
 
@@ -47,7 +45,6 @@ def _connect(options: MailboxOptions, settings: Pop3Settings) -> Connection:
     """A connection that may be trusted with a password, as far as the options say; its abilities are known."""
     host, port, mode = options.host or "", port_of(options), options.tls_mode
     context = None if mode == "none" else _reaching(settings.trust.context, options, settings)
-    patience = Patience(stall=settings.stall_seconds, allowance=settings.command_seconds)
 
     def dial() -> Connection:
         return Connection(
@@ -55,7 +52,7 @@ def _connect(options: MailboxOptions, settings: Pop3Settings) -> Connection:
             port,
             context=context if mode == "implicit" else None,
             connect_seconds=settings.connect_seconds,
-            patience=patience,
+            patience=settings.patience(),
         )
 
     connection = _reaching(dial, options, settings)
@@ -111,19 +108,15 @@ def _reaching(act: Callable[[], Made], options: MailboxOptions, settings: Pop3Se
 def _unreachable(error: Exception, options: MailboxOptions, settings: Pop3Settings) -> MaildaemonError:
     """``OutOfBounds`` if it was not allowed, else ``SourceUnavailable``."""
     where, mode = f"{options.host}:{port_of(options)}", options.tls_mode
-    hint = f"tls {'starttls or none' if mode == 'implicit' else 'implicit'} may be what this port speaks"
     if isinstance(error, Unparsable | Broken):
+        made = reaching.no_greeting(where, mode, "a POP3", for_people(str(error)))
         if ": * " in str(error):  # RFC 9051 §7.1: only an IMAP server begins like that
-            hint = (
-                'this is an IMAP server: set type to "imap", or take the port of POP3 (995; 110 without implicit TLS)'
+            return SourceUnavailable(
+                made.message,
+                remedy='this is an IMAP server: set type to "imap", or take the port of POP3 (995; 110 for starttls)',
             )
-        return SourceUnavailable(
-            f"{where} does not greet as a POP3 server does: {for_people(str(error))}",
-            remedy=f"check port; {hint}; the server may be overloaded",
-        )
-    obstacle = obstacle_of(error, where, seconds=settings.connect_seconds, trust=settings.trust, hint=hint, named=None)
-    kind = OutOfBounds if obstacle.kind is Hindrance.FORBIDDEN else SourceUnavailable
-    return kind(obstacle.what, remedy=obstacle.remedy)
+        return made
+    return reaching.unreachable(error, where, mode, settings)
 
 
 def _turned_away(said: str, options: MailboxOptions) -> SourceUnavailable:

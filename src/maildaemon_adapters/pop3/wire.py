@@ -21,7 +21,10 @@ LONGEST_STATUS: Final = 1 << 16
 """Bytes of a status line; RFC 2449 §4 allows 512, and some servers do not know."""
 
 LONGEST_LISTING: Final = 1 << 26
-"""Bytes of a listing: a maildrop of some 800,000 mails with the longest ids."""
+"""Bytes of a listing: of one with ``MOST_LISTED`` lines, whatever stands in them."""
+
+MOST_LISTED: Final = 500_000
+"""Lines of a listing: a line of two bytes takes a hundred in memory before anybody knows what it means."""
 
 SENT_AT_ONCE: Final = 100
 """So many commands are sent before the first answer is read: few enough that they always fit into a socket's buffers,
@@ -167,7 +170,11 @@ class Connection:
                 if size > LONGEST_LISTING:
                     raise Unparsable(f"an answer of more than {LONGEST_LISTING} bytes to {line}")
                 found.append(piece)
-            return b"".join(found).splitlines()
+            whole = b"".join(found)
+            found.clear()
+            if whole.count(b"\n") + whole.count(b"\r") - whole.count(b"\r\n") > MOST_LISTED:
+                raise Unparsable(f"an answer of more than {MOST_LISTED} lines to {line}")
+            return whole.splitlines()
 
     def mails(self, lines: Sequence[str], *, at_once: int) -> Generator[Iterator[bytes] | Refused]:
         """Commands that each bring a mail, or a part of one: each answer in turn, as pieces, to be read to its end.

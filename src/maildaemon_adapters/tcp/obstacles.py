@@ -10,7 +10,8 @@ import attrs
 
 from maildaemon_adapters.tcp.trust import OtherCertificate, Trust, Unusable, environment
 from maildaemon_adapters.tcp.words import said
-from maildaemon_core.confinement import ConnectionForbidden
+from maildaemon_core.confinement import ConnectionForbidden, OutOfBounds
+from maildaemon_core.errors import SourceUnavailable
 
 _EXPIRED, _NOT_YET, _WRONG_NAME = frozenset({10}), frozenset({9}), frozenset({62, 64})
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED, _CERT_NOT_YET_VALID, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
@@ -31,6 +32,11 @@ class Obstacle:
     kind: Hindrance
     what: str
     remedy: str
+
+    def for_source(self, before: str = "") -> OutOfBounds | SourceUnavailable:
+        """What a mail source raises of it; ``before``: what is to be said first."""
+        kind = OutOfBounds if self.kind is Hindrance.FORBIDDEN else SourceUnavailable
+        return kind(f"{before}{self.what}", remedy=self.remedy)
 
 
 def obstacle_of(

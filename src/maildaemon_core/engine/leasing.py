@@ -107,7 +107,9 @@ class Leasing:
         trouble = Trouble(
             error="MailboxBusy",
             message=f"the mailbox is {'watched' if idle else 'being worked on'} {by}",
-            remedy="let it finish, or stop that process; nothing was done here",
+            remedy="nothing to do: that process sweeps it as soon as there is news"
+            if idle
+            else "let it finish, or stop that process; nothing was done here",
         )
         return trouble, holder.until if holder else None
 

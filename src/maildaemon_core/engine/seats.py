@@ -42,12 +42,16 @@ Waiting = list[Future[SweepReport]]
 
 @attrs.define(eq=False, kw_only=True)
 class Run:
-    """A sweep that goes on: who waits for it, what was asked of it, when it last did something."""
+    """A sweep that goes on: who waits for it, what was asked of it, when it last did something.
+
+    ``asked``: somebody waited for it when it began.
+    """
 
     began: datetime
     heard: datetime
     waiting: Waiting
     again: frozenset[Outcome]
+    asked: bool
     stop: Signal = attrs.field(factory=Signal)
 
 
@@ -89,7 +93,7 @@ class Seat:
 
     def begin(self, now: datetime) -> Run:
         """A sweep begins, for all who wait."""
-        self.run = Run(began=now, heard=now, waiting=self.waiting, again=self.again)
+        self.run = Run(began=now, heard=now, waiting=self.waiting, again=self.again, asked=bool(self.waiting))
         self.waiting, self.again, self.asked_at = [], frozenset(), None
         return self.run
 

@@ -7,11 +7,11 @@ the mailbox is swept at its interval all the same.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
+import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from threading import Condition, RLock, Thread
 from typing import Final, cast
@@ -44,10 +44,17 @@ SHORTEST_WAIT: Final = 60.0
 PAUSE: Final = 1.0
 """News that come within so many seconds after the last ones wait for each other."""
 
+LONGEST_PAUSE: Final = 64.0
+"""Where news turn out to be none that time doubles, up to this: some servers tell of old mail whenever one waits."""
+
 
 @attrs.define(eq=False, kw_only=True)
-class _Waiting:
-    """A session that waits.  ``over``: the server has ended it; ``descriptor`` is no longer watched then."""
+class WaitingSession:
+    """A session that waits.
+
+    ``pause``: how many seconds after its beginning news are heeded first.  ``told``: there were some.  ``over``: the
+    server has ended it; ``descriptor`` is no longer watched then.
+    """
 
     mailbox: MailboxId
     options: MailboxOptions
@@ -57,6 +64,8 @@ class _Waiting:
     descriptor: int
     began: float
     until: float
+    pause: float
+    told: bool = False
     over: bool = False
 
     @property
@@ -75,10 +84,10 @@ class Sessions:
         self._leasing = leasing
         self._news = news
         self._changed = Condition(RLock())
-        self._waiting: dict[MailboxId, _Waiting] = {}
+        self._waiting: dict[MailboxId, WaitingSession] = {}
         self._connections: Counter[str] = Counter()
         self._selector: selectors.BaseSelector | None = None
-        self._bell = (-1, -1)
+        self._bell: Sequence[socket.socket] = ()
         self._closed = False
 
     def waiting(self) -> Collection[MailboxId]:
@@ -97,25 +106,29 @@ class Sessions:
             self._closed = True
             found = [each for mailbox in list(self._waiting) if (each := self._taken(mailbox)) is not None]
             self._ring()
-        for each in found:
-            self._give_back(each)
         end = time.monotonic() + seconds
-        for each in found:
-            if time.monotonic() > end:  # the connections end with the process
-                return
-            self._close(each)
+        for end_one in (self._give_back, self._close):
+            for each in found:
+                if time.monotonic() > end:  # connections end with the process, and leases a little later
+                    return
+                end_one(each)
 
     # ------------------------------------------------------------------------------------------------- for a visit
 
-    def resumed(self, mailbox: MailboxId, options: MailboxOptions) -> MailSource | None:
+    def resumed(self, mailbox: MailboxId, options: MailboxOptions) -> WaitingSession | None:
         """The session that waits, ready to be used again, if it was made with these options and still is one."""
         found = self._taken(mailbox)
         if found is None:
             return None
         if not found.over and found.options == options:
-            with suppress(SourceUnavailable):
+            try:
                 found.wakeable.disarm()
-                return found.source
+            except SourceUnavailable:
+                pass
+            except Exception:  # a plug-in's; the mailbox is swept all the same
+                logger.exception("the session of mailbox %s could not be taken up", options.label)
+            else:
+                return found
         self._close(found)
         return None
 
@@ -144,10 +157,13 @@ class Sessions:
         *,
         folder: FolderRef,
         seconds: float,
+        pause: float,
+        stopping: Callable[[], bool],
     ) -> bool:
-        """Has a session wait for news of that folder; False if it cannot.
+        """Has a session wait for news of that folder; False if it cannot, and then the session is the caller's.
 
-        ``seconds``: after that the mailbox is swept anyway.
+        ``seconds``: after that the mailbox is swept anyway.  ``pause``: news wait for so many.  Nothing waits once
+        ``stopping``: whoever is behind that calls ``leave`` afterwards.
         """
         wakeable = cast(Wakeable, source)
         try:
@@ -155,13 +171,16 @@ class Sessions:
         except MaildaemonError as error:
             logger.info("mailbox %s is polled, and cannot wait for news: %s", options.label, error)
             return False
+        except Exception:  # a plug-in's; the sweep before went through
+            logger.exception("mailbox %s is polled, and cannot wait for news", options.label)
+            return False
         if armed is None:
             return False
-        lease = self._leasing.wait(mailbox, min(seconds, armed.seconds) + GRACE)
+        lease = self._leasing.wait(mailbox, max(min(seconds, armed.seconds), 0.0) + GRACE)
         if lease is None:
             return False
         now = time.monotonic()
-        made = _Waiting(
+        made = WaitingSession(
             mailbox=mailbox,
             options=options,
             connector=connector,
@@ -170,17 +189,29 @@ class Sessions:
             descriptor=armed.descriptor,
             began=now,
             until=now + armed.seconds,
+            pause=pause,
         )
+        if not self._begun(made, stopping):
+            self._give_back(made)
+            return False
+        return True
+
+    def _begun(self, made: WaitingSession, stopping: Callable[[], bool]) -> bool:
         with self._changed:
-            if self._closed:
-                self._give_back(made)
+            if self._closed or stopping():
                 return False
-            self._waiting[mailbox] = made
-            self._changed.notify_all()  # it makes room if somebody waits for a connection
             # What the server said before anybody listened may be in a buffer already, where no selector sees it.
-            if self._look(made):
-                self._watched().register(made.descriptor, selectors.EVENT_READ, made)
-                self._ring()
+            after = self._look(made)
+            try:
+                if not made.over:
+                    self._watched().register(made.descriptor, selectors.EVENT_READ, made)
+            except Exception:
+                logger.exception("mailbox %s is polled: its session cannot be watched", made.options.label)
+                return False
+            self._waiting[made.mailbox] = made
+            self._changed.notify_all()  # it makes room if somebody waits for a connection
+            self._ring()
+        self._tell(made, after)
         return True
 
     # --------------------------------------------------------------------------------------------------- the thread
@@ -188,9 +219,11 @@ class Sessions:
     def _watched(self) -> selectors.BaseSelector:
         """What is watched; the thread that does it begins with the first."""
         if self._selector is None:
-            self._selector = selectors.DefaultSelector()
-            self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            self._selector.register(self._bell[0], selectors.EVENT_READ, None)
+            bell = socket.socketpair()
+            for end in bell:
+                end.setblocking(False)
+            self._selector, self._bell = selectors.DefaultSelector(), bell
+            self._selector.register(bell[0], selectors.EVENT_READ, None)
             Thread(target=self._watch, args=(self._selector,), name="waiting", daemon=True).start()
         return self._selector
 
@@ -200,7 +233,7 @@ class Sessions:
                 try:
                     ready = selector.select(self._patience())
                     for key, _ in ready:
-                        self._heard(cast("_Waiting | None", key.data))
+                        self._heard(cast("WaitingSession | None", key.data))
                     self._mind_the_time()
                 except Exception:
                     logger.exception("the thread that waits for news met what it should never meet; it goes on")
@@ -208,31 +241,39 @@ class Sessions:
         with self._changed:
             selector.close()
             for end in self._bell:
-                os.close(end)
+                end.close()
 
-    def _heard(self, waiting: _Waiting | None) -> None:
+    def _heard(self, waiting: WaitingSession | None) -> None:
         if waiting is None:
-            with suppress(BlockingIOError):
-                os.read(self._bell[0], 1 << 12)
+            with suppress(OSError):
+                self._bell[0].recv(1 << 12)
             return
         with self._changed:
-            if self._waiting.get(waiting.mailbox) is waiting and not waiting.over and not self._look(waiting):
+            if self._waiting.get(waiting.mailbox) is not waiting:
+                return
+            after = self._look(waiting)
+            if waiting.over:
                 self._unwatched(waiting)
+        self._tell(waiting, after)
 
-    def _look(self, waiting: _Waiting) -> bool:
-        """Takes up what the server has said, has the mailbox swept for it; whether the session still stands."""
+    def _look(self, waiting: WaitingSession) -> float | None:
+        """Takes up what the server has said; after how many seconds the mailbox is to be swept for it."""
+        if waiting.over:
+            return None
         try:
             told = waiting.wakeable.drain()
         except Exception as error:
             if not isinstance(error, MaildaemonError):
                 logger.exception("the session of mailbox %s that waits for news failed", waiting.options.label)
             waiting.over = True
-            if time.monotonic() - waiting.began >= SHORTEST_WAIT:
-                self._news(waiting.mailbox, 0.0)
-            return False
-        if told:
-            self._news(waiting.mailbox, max(0.0, waiting.began + PAUSE - time.monotonic()))
-        return True
+            return 0.0 if time.monotonic() - waiting.began >= SHORTEST_WAIT else None
+        waiting.told |= told
+        return max(0.0, waiting.began + waiting.pause - time.monotonic()) if told else None
+
+    def _tell(self, waiting: WaitingSession, after: float | None) -> None:
+        """Not under the lock: whoever hears of it may do anything."""
+        if after is not None:
+            self._news(waiting.mailbox, after)
 
     def _mind_the_time(self) -> None:
         """Those that have waited as long as they may are taken up by a sweep, and wait anew after it."""
@@ -251,7 +292,7 @@ class Sessions:
 
     # -------------------------------------------------------------------------------------------------------- parts
 
-    def _taken(self, mailbox: MailboxId) -> _Waiting | None:
+    def _taken(self, mailbox: MailboxId) -> WaitingSession | None:
         """Takes it from those that wait; nobody else uses it any more."""
         with self._changed:
             found = self._waiting.pop(mailbox, None)
@@ -259,20 +300,20 @@ class Sessions:
                 self._unwatched(found)
             return found
 
-    def _unwatched(self, waiting: _Waiting) -> None:
+    def _unwatched(self, waiting: WaitingSession) -> None:
         if self._selector is not None:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(waiting.descriptor)
 
-    def _end(self, waiting: _Waiting) -> None:
+    def _end(self, waiting: WaitingSession) -> None:
         self._give_back(waiting)
         self._close(waiting)
 
-    def _give_back(self, waiting: _Waiting) -> None:
+    def _give_back(self, waiting: WaitingSession) -> None:
         with suppress(MaildaemonError):
             self._leasing.give_back(waiting.lease)
 
-    def _close(self, waiting: _Waiting) -> None:
+    def _close(self, waiting: WaitingSession) -> None:
         try:
             with waiting.connector.context():
                 self.ended(waiting.options, waiting.source)
@@ -308,53 +349,4 @@ class Sessions:
         """Has the thread look at what is watched anew."""
         if self._selector is not None:
             with suppress(OSError):
-                os.write(self._bell[1], b"!")
-
-
-class Visit:
-    """The session of one sweep.  ``waits``: afterwards it may wait for news of ``folder``."""
-
-    options: MailboxOptions
-    connector: Connector
-
-    def __init__(self, sessions: Sessions, mailbox: MailboxId, *, waits: bool) -> None:
-        self._sessions = sessions
-        self._mailbox = mailbox
-        self._waits = waits
-        self._held: MailSource | None = None
-        self.folder: FolderRef | None = None
-
-    def to(self, options: MailboxOptions, connector: Connector) -> None:
-        """Whose session it is."""
-        self.options, self.connector = options, connector
-
-    def open(self) -> MailSource:
-        """The session that waits for this mailbox, else a new one.  Raises what opening a source raises."""
-        waiting = self._sessions.resumed(self._mailbox, self.options)
-        return waiting or self._sessions.opened(self.options, self.connector)
-
-    def close(self, source: MailSource) -> None:
-        """The sweep needs it no more; it is held if it may wait, else ended."""
-        if self._waits and self.options.idle and isinstance(source, Wakeable):
-            self._held = source
-        else:
-            self._sessions.ended(self.options, source)
-
-    def wait(self, seconds: float) -> None:
-        """Has what is held wait, if it can, until the mailbox is swept anyway after so many seconds."""
-        if self._held is not None and self.folder is not None:
-            with self.connector.context():
-                if self._sessions.park(
-                    self._mailbox, self.options, self.connector, self._held, folder=self.folder, seconds=seconds
-                ):
-                    self._held = None
-
-    def leave(self) -> None:
-        """Ends what is held.  Never raises."""
-        if self._held is not None:
-            source, self._held = self._held, None
-            try:
-                with self.connector.context():
-                    self._sessions.ended(self.options, source)
-            except Exception:
-                logger.exception("the session of mailbox %s could not be ended", self.options.label)
+                self._bell[1].send(b"!")

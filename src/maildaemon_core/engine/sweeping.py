@@ -19,10 +19,12 @@ from maildaemon_core.engine.leasing import Heartbeat, Leasing
 from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.retrying import take_back
 from maildaemon_core.engine.roster import Member, Roster
-from maildaemon_core.engine.sessions import Sessions, Visit
+from maildaemon_core.engine.seats import is_of_store, was_stopped
+from maildaemon_core.engine.sessions import Sessions
 from maildaemon_core.engine.shelf import Shelf
 from maildaemon_core.engine.sweep import STOPPED, Bounds, Sweep
 from maildaemon_core.engine.targets import Target, Targets, internal_trouble
+from maildaemon_core.engine.visit import Visit
 from maildaemon_core.errors import LeaseLost, MaildaemonError, StoreUnavailable, Trouble
 from maildaemon_core.message import MailboxId
 from maildaemon_core.monitoring import Event, SweepEnded, SweepReport, SweepState
@@ -61,18 +63,20 @@ class Sweeping:
         stopping: Callable[[], bool],
         due: Callable[[SweepReport, datetime | None], datetime],
         again: frozenset[Outcome] = frozenset(),
+        asked: bool = False,
         once: bool = False,
     ) -> SweepReport:
         """A sweep of the mailbox, unless another one works on it; what goes wrong with it is in the report.
 
         ``due`` says when the next one is, from the report and the time at which somebody else's lease ends.  ``again``:
-        mails of these outcomes are tried again, skipped and failed ones.  Unless ``once``, its session waits for news
-        afterwards where it can.  Raises ``StoreUnavailable`` if it could not begin for want of the ledger, ``NotSwept``
-        or ``UnknownMailbox`` if it is not to be.
+        mails of these outcomes are tried again, skipped and failed ones.  ``asked``: a person wants it, so another
+        process that only waits for news makes room; ``once`` is wanted by a person too.  Unless ``once``, its session
+        waits for news afterwards where it can.  Raises ``StoreUnavailable`` if it could not begin for want of the
+        ledger, ``NotSwept`` or ``UnknownMailbox`` if it is not to be.
         """
         visit = Visit(self.sessions, mailbox, waits=not once)
         try:
-            return self._turn(mailbox, visit, stopping=stopping, due=due, again=again, once=once)
+            return self._turn(mailbox, visit, stopping=stopping, due=due, again=again, asked=asked or once)
         finally:
             visit.leave()
 
@@ -84,9 +88,9 @@ class Sweeping:
         stopping: Callable[[], bool],
         due: Callable[[SweepReport, datetime | None], datetime],
         again: frozenset[Outcome],
-        once: bool,
+        asked: bool,
     ) -> SweepReport:
-        lease = self.leasing.take(mailbox, asked=once)
+        lease = self.leasing.take(mailbox, asked=asked)
         if lease is None:
             self.sessions.leave(mailbox)  # somebody was asked to work on it
             trouble, until = self.leasing.busy(mailbox)
@@ -113,7 +117,10 @@ class Sweeping:
             if report.well:
                 report = attrs.evolve(report, state=SweepState.PAUSED, trouble=error.trouble())
         if report.state is SweepState.DONE and not stopping():
-            visit.wait((next_due - self.clock()).total_seconds())
+            visit.wait((next_due - self.clock()).total_seconds(), found=report.counts.seen > 0, stopping=stopping)
+        elif not (report.state is SweepState.DONE or was_stopped(report) or is_of_store(report)):
+            # It failed before it took up the session that waits, whose news would have it tried again and again.
+            self.sessions.leave(mailbox)
         return report
 
     def connector_of(self, member: Member | None) -> Connector:

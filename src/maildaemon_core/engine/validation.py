@@ -12,10 +12,10 @@ import attrs
 
 from maildaemon_core.admission import is_older
 from maildaemon_core.engine.connecting import Connector
-from maildaemon_core.engine.holder import this_process
+from maildaemon_core.engine.holder import is_idle, this_process
 from maildaemon_core.engine.plugins import Openers
 from maildaemon_core.engine.targets import internal_trouble
-from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError, Trouble
+from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, MaildaemonError
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
 from maildaemon_core.message import Cursor, FolderRef, MailboxId
 from maildaemon_core.options import Action, DestinationOptions, MailboxOptions
@@ -106,7 +106,7 @@ class Validation:
         waiting = self._waiting(mailbox) if configuration else {}
         cursors = self._cursors(mailbox, folders) if configuration else {}
         if cursors is None:
-            yield Finding(level=Level.FINE, subject="next sweep", message="the mailbox is being swept just now")
+            yield Finding(level=Level.FINE, subject="next sweep", message=self._why_uncounted(mailbox))
         for folder in folders:
             found = None if cursors is None else self._count(source, folder, cursors.get(folder), options)
             said = [] if found is None else [f"the next sweep would find {found}"]
@@ -122,6 +122,12 @@ class Validation:
                     subject=f"folder {folder}",
                     message=f"{_waiting(number)}, though the folder is not watched any more; {will}",
                 )
+
+    def _why_uncounted(self, mailbox: MailboxId) -> str:
+        holder = self._store.holder(mailbox)
+        if holder is not None and is_idle(holder.owner):
+            return "the mailbox is watched: what comes is swept as soon as the server tells of it"
+        return "the mailbox is being swept just now"
 
     def _waiting(self, mailbox: MailboxId) -> Mapping[FolderRef, int]:
         """The open mails of each folder."""
@@ -171,14 +177,10 @@ def _guarded(subject: str, look: Callable[[], Sequence[Finding]]) -> Sequence[Fi
     try:
         return look()
     except MaildaemonError as error:
-        return [_fault(subject, error.trouble())]
+        return [Finding.of(subject, error)]
     except Exception as error:
         logger.exception("validation of %s failed", subject)
-        return [_fault(subject, internal_trouble(subject, error))]
-
-
-def _fault(subject: str, trouble: Trouble) -> Finding:
-    return Finding(level=Level.FAULT, subject=subject, message=trouble.message, remedy=trouble.remedy)
+        return [Finding.of(subject, internal_trouble(subject, error))]
 
 
 def _named(folders: Sequence[FolderInfo]) -> str:

@@ -51,6 +51,7 @@ class Turn(Protocol):
         stopping: Callable[[], bool],
         due: Callable[[SweepReport, datetime | None], datetime],
         again: frozenset[Outcome] = frozenset(),
+        asked: bool = False,
     ) -> SweepReport: ...
 
 
@@ -198,6 +199,7 @@ class Watching:
 
     def halt(self, mailbox: MailboxId, seconds: float) -> bool:
         """Whether no sweep goes on any more after so many seconds; for a while none begins."""
+        self._stop_run(mailbox)
         self._leave(mailbox)
         with self._changed:
             seat = self._seats.get(mailbox)
@@ -266,7 +268,7 @@ class Watching:
 
         try:
             with trusted():
-                report = self._turn(mailbox, stopping=stopping, due=after, again=run.again)
+                report = self._turn(mailbox, stopping=stopping, due=after, again=run.again, asked=run.asked)
         except StoreUnavailable as error:
             after(_failed(mailbox, run.began, self._clock(), error.trouble()), None)
             self._over(seat, answer=partial(_fail, error=error), of_store=True)
@@ -306,12 +308,8 @@ class Watching:
     # -------------------------------------------------------------------------------------- what others change
 
     def _refresh(self, mailbox: MailboxId) -> None:
+        self._stop_run(mailbox)
         self._leave(mailbox)
-        with self._changed:
-            seat = self._seats.get(mailbox)
-            if seat is not None and seat.run is not None:
-                # Whichever options it has: one that begins later reads what there is now.
-                seat.run.stop.set()
         with suppress(UnknownMailbox):  # it is no member any more
             self._roster.changed(mailbox)
         with self._deciding():
@@ -319,6 +317,16 @@ class Watching:
             seat = self._seats.get(mailbox)
             if seat is not None:
                 seat.renew(self._clock())
+
+    def _stop_run(self, mailbox: MailboxId) -> None:
+        """Whichever options it has: one that begins later reads what there is now.
+
+        Before ``leave``: a sweep that was not stopped may wait for news in the very moment after it.
+        """
+        with self._changed:
+            seat = self._seats.get(mailbox)
+            if seat is not None and seat.run is not None:
+                seat.run.stop.set()
 
     def _look(self, take_up: Callable[[MailboxId], object], *, at_start: bool = False) -> None:
         """Takes up what others have changed in the store; whether it can be used shows by the way."""

@@ -70,7 +70,7 @@ def _of_sample(root: str, rename: Rename) -> Finding:
     try:
         alone = _store_a_sample(root, rename)
     except DestinationUnavailable as error:
-        return Finding(level=Level.FAULT, subject=root, message=error.message, remedy=error.remedy)
+        return Finding.of(root, error)
     if not alone:
         return Finding(
             level=Level.WARNING,
