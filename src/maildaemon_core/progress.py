@@ -279,9 +279,11 @@ class Again:
 
 @attrs.frozen
 class Rebound:
-    """The same mail was recognised under a new reference."""
+    """The same mail was recognised under a new reference; ``received``: the time of receipt that goes with it, which
+    another kind of source, or a server that was migrated, tells otherwise.  None: as before."""
 
     ref: MessageRef
+    received: datetime | None = None
 
 
 Happening = (
@@ -424,10 +426,10 @@ def advance(entry: Entry, happening: Happening, now: datetime) -> Entry:  # noqa
             return change(attempts=0, trouble=None, due_at=now)  # only the server is to be tidied
         case Again():
             return change(attempts=0, suspect=False, reason="", trouble=None, care=KEEP, due_at=now)
-        case Rebound(ref) if entry.stage is Stage.VANISHED:
-            return change(ref=ref, reason="", due_at=now)
-        case Rebound(ref):
-            return change(ref=ref)
+        case Rebound(ref, received) if entry.stage is Stage.VANISHED:
+            return change(ref=ref, received=received or entry.received, reason="", due_at=now)
+        case Rebound(ref, received):
+            return change(ref=ref, received=received or entry.received)
 
 
 _AT_REST: Mapping[str, Any] = {"in_hand": 0, "suspect": False, "trouble": None, "batch": None}

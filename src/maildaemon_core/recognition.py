@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import attrs
 
@@ -50,38 +51,46 @@ def recognise(listed: Sequence[Envelope], remembered: Iterable[Entry]) -> Recogn
 
     A strong id decides where both sides have one; else the fingerprint does, together with the time of receipt, which
     tells a mail from a later copy of it.  Servers that renumber keep that time; one that evidently made new ones is
-    believed without.  Never two mails to one entry: that would take a mail for stored that is not.
+    believed without.  So is a mail that was remembered through another kind of source, for each kind has its own notion
+    of that time, and some mails agree to the second where others do not.  Never two mails to one entry: that would take
+    a mail for stored that is not.
     """
     entries = list(remembered)
     promised = {envelope.strong_id for envelope in listed} & {entry.identity.strong for entry in entries} - {None}
     looking = [entry for entry in entries if entry.identity.strong not in promised]
     unmatched = [envelope for envelope in listed if envelope.strong_id not in promised]
 
-    dated = not _times_were_rewritten(unmatched, looking)
+    kinds = {_way_of_naming(envelope.ref) for envelope in unmatched}
+    foreign = [entry for entry in looking if _way_of_naming(entry.ref) not in kinds]
+    dated = not _times_were_rewritten(unmatched, [entry for entry in looking if _way_of_naming(entry.ref) in kinds])
+    exactly = {_look(envelope) for envelope in unmatched} & {_look(entry) for entry in looking} if dated else set()
+    undated = {entry.identity.fingerprint for entry in (foreign if dated else looking)}
     candidates: dict[object, list[Entry]] = defaultdict(list)
     alike: dict[object, list[Envelope]] = defaultdict(list)
     # Copies of one mail may share their strong id (RFC 8474 §4): those of one id are look-alikes, too.
-    for entry in entries:
-        if entry.identity.strong in promised:
-            candidates[entry.identity.strong].append(entry)
-    for envelope in listed:
-        if envelope.strong_id in promised:
-            alike[envelope.strong_id].append(envelope)
+    for entry in (each for each in entries if each.identity.strong in promised):
+        candidates[entry.identity.strong].append(entry)
+    for envelope in (each for each in listed if each.strong_id in promised):
+        alike[envelope.strong_id].append(envelope)
     for entry in looking:
-        candidates[entry.identity.fingerprint, entry.received if dated else None].append(entry)
+        if _look(entry) in exactly or (dated and _way_of_naming(entry.ref) in kinds):
+            candidates[_look(entry)].append(entry)
+        else:
+            candidates[entry.identity.fingerprint, None].append(entry)
     for envelope in unmatched:
-        alike[envelope.headers.fingerprint, envelope.received if dated else None].append(envelope)
+        fingerprint, _ = look = _look(envelope)
+        alike[look if look in exactly or fingerprint not in undated else (fingerprint, None)].append(envelope)
 
     same: list[tuple[Entry, MessageRef]] = []
     new: list[Envelope] = []
     doubtful: list[Envelope] = []
-    for look, envelopes in alike.items():
+    for told_by, envelopes in alike.items():
         # Two different strong ids are two different mails, however alike they look.
         strong = {one.strong_id for one in envelopes}
-        known = [e for e in candidates[look] if not e.identity.strong or strong & {None, e.identity.strong}]
+        known = [e for e in candidates[told_by] if not e.identity.strong or strong & {None, e.identity.strong}]
         theirs = {entry.identity.strong for entry in known}
         apart = bool(strong - theirs - {None} and theirs - strong - {None})
-        if not dated and look not in promised:
+        if isinstance(told_by, tuple) and told_by[1] is None:
             # Without its time a mail is told by its headers alone: these must be unmistakable, and one that we removed
             # ourselves is not there any more.
             known = [entry for entry in known if not _removed(entry)]
@@ -97,6 +106,15 @@ def recognise(listed: Sequence[Envelope], remembered: Iterable[Entry]) -> Recogn
     matched = {id(entry) for entry, _ in same}
     lost = tuple(entry for entry in entries if id(entry) not in matched)
     return Recognition(same=tuple(same), new=tuple(new), doubtful=tuple(doubtful), lost=lost)
+
+
+def _look(mail: Entry | Envelope) -> tuple[str, datetime | None]:
+    return mail.identity.fingerprint, mail.received
+
+
+def _way_of_naming(ref: MessageRef) -> str:
+    """How a kind of source numbers its folders: a number (IMAP), a word of its own before a colon, or not at all."""
+    return "a number" if ref.uidvalidity.isdecimal() else ref.uidvalidity.partition(":")[0]
 
 
 def _removed(entry: Entry) -> bool:

@@ -294,6 +294,7 @@ def test_what_does_not_greet_as_a_pop3_server_is_said_so(greeting: bytes) -> Non
         opened(server, connect_seconds=1)
     assert str(server.port) in raised.value.message
     assert raised.value.remedy
+    assert ("imap" in raised.value.remedy) is greeting.startswith(b"*")
 
 
 def test_a_port_that_says_nothing_or_speaks_no_tls_is_said_so(server: ScriptedPop3) -> None:

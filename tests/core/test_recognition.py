@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maildaemon_core.message import Envelope
+from maildaemon_core.options import Action, Aftercare
 from maildaemon_core.progress import Entry, Stage
 from maildaemon_core.recognition import recognise
 from tests.core.entries import THEN, entry, envelope
@@ -130,6 +132,33 @@ def test_a_single_mail_that_kept_its_time_shows_that_times_are_kept() -> None:
     found = recognise(later, stored)
     assert [(known.id, ref.uid) for known, ref in found.same] == [(1, "1")]
     assert found.new == tuple(later[1:])
+
+
+@pytest.mark.parametrize("kind", ["uidl:1", "", "plugin:7"])
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_another_kind_of_source_tells_other_times_and_mails_are_recognised_all_the_same(kind: str, number: int) -> None:
+    looks = "abcde"[:number]
+    stored = [entry(look, uid=uid, stage=Stage.SETTLED) for uid, look in enumerate(looks, start=1)]
+    # the first of them is told with the very same time, which says nothing about the others
+    mails = [
+        envelope(look, uid=uid, validity=kind, received=THEN + timedelta(seconds=uid - 1))
+        for uid, look in enumerate(looks, start=1)
+    ]
+    found = recognise(mails, stored)
+    assert {(known.id, ref.uid) for known, ref in found.same} == {(uid, str(uid)) for uid in range(1, number + 1)}
+    assert (found.new, found.doubtful) == ((), ())
+
+
+def test_what_was_deleted_through_another_kind_of_source_is_not_taken_for_a_copy_that_came_later() -> None:
+    stored = entry(stage=Stage.SETTLED, care=Aftercare(Action.DELETE))
+    copy = envelope(validity="uidl:1", received=THEN + timedelta(minutes=5))
+    assert recognise([copy], [stored]).new == (copy,)
+
+
+def test_of_two_copies_one_was_stored_through_another_kind_and_neither_is_skipped() -> None:
+    stored = entry(stage=Stage.SETTLED)
+    mails = tuple(envelope(uid=uid, validity="uidl:1", received=THEN + timedelta(minutes=uid)) for uid in (1, 2))
+    assert recognise(mails, [stored]).doubtful == mails
 
 
 def test_look_alikes_at_different_points_are_doubtful() -> None:

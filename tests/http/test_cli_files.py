@@ -93,3 +93,10 @@ def test_a_folder_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> N
     (tmp_path / "mail").mkdir()
     called = call("validate", "m.toml", cwd=tmp_path, code=1)
     assert "with cur, new and tmp in it" in " ".join((called.out + called.err).split())
+
+
+def test_a_path_with_no_maildir_in_it_is_said_so_and_no_empty_list_is_given(tmp_path: Path) -> None:
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "m.toml").write_text(CONFIGURATION.format(kind="maildir", path="mail", deletes="false", options=""))
+    said = call("validate", "m.toml", cwd=tmp_path, code=1).out
+    assert "there is no folder at all" in " ".join(said.split())

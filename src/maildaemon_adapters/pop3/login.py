@@ -107,7 +107,13 @@ def _unreachable(error: Exception, options: MailboxOptions, settings: Pop3Settin
     """``OutOfBounds`` if it was not allowed, else ``SourceUnavailable``."""
     where, mode = f"{options.host}:{port_of(options)}", options.tls_mode
     if isinstance(error, Unparsable | Broken):
-        return reaching.no_greeting(where, mode, "a POP3", for_people(str(error)))
+        made = reaching.no_greeting(where, mode, "a POP3", for_people(str(error)))
+        if ": * " in str(error):  # RFC 9051 §7.1: only an IMAP server begins like that
+            return SourceUnavailable(
+                made.message,
+                remedy='this is an IMAP server: set type to "imap", or take the port of POP3 (995; 110 for starttls)',
+            )
+        return made
     return reaching.unreachable(error, where, mode, settings)
 
 

@@ -116,7 +116,9 @@ class Discovery:
         envelopes, vacated = self._without_known_numbers(envelopes)
         found = recognise(envelopes, self._remembered(folder, envelopes))
         new, older = self._judge([*found.new, *found.doubtful])
-        changed = [*vacated, *(self._book.after(entry, Rebound(ref)) for entry, ref in found.same)]
+        # The time goes with the reference: the next renumbering is judged by what this kind of source says.
+        received = {envelope.ref: envelope.received for envelope in envelopes}
+        changed = [*vacated, *(self._book.after(entry, Rebound(ref, received[ref])) for entry, ref in found.same)]
         changed += [entry for lost in found.lost if (entry := self._given_up(lost)) is not None]
         self._admit(folder, [*changed, *new], FolderState(cursor=page.cursor, older=older))
         text = f"folder {folder} was renumbered: {len(found.same)} mails recognised, {len(found.new)} new"

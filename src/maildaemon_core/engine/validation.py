@@ -19,7 +19,7 @@ from maildaemon_core.errors import FolderMissing, FolderRefused, LeaseLost, Mail
 from maildaemon_core.folders import choose_folders, named_folders, needs_listing
 from maildaemon_core.message import Cursor, FolderRef, MailboxId
 from maildaemon_core.options import Action, DestinationOptions, MailboxOptions
-from maildaemon_core.ports import Finding, Level, MailSource
+from maildaemon_core.ports import Finding, FolderInfo, Level, MailSource
 from maildaemon_core.soundness import warnings
 from maildaemon_core.store_port import Store
 
@@ -82,7 +82,7 @@ class Validation:
                         level=Level.FAULT,
                         subject=f"folder {pattern}",
                         message="no folder answers to it",
-                        remedy="there are: " + ", ".join(info.name for info in source.folders()),
+                        remedy=_named(source.folders()),
                     )
                     for pattern in choice.missing
                 )
@@ -181,3 +181,9 @@ def _guarded(subject: str, look: Callable[[], Sequence[Finding]]) -> Sequence[Fi
     except Exception as error:
         logger.exception("validation of %s failed", subject)
         return [Finding.of(subject, internal_trouble(subject, error))]
+
+
+def _named(folders: Sequence[FolderInfo]) -> str:
+    if not folders:
+        return "there is no folder at all: look whether this is the right server, account or path, and what it needs"
+    return "there are: " + ", ".join(info.name for info in folders)
