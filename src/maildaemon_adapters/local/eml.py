@@ -146,11 +146,12 @@ class EmlSource:
         others = Counter(PurePath(file.name).suffix.casefold() for file in files if not self._is_mail(file))
         for ending, what in _OTHERS.items():
             if others[ending]:
-                number = "1 file" if others[ending] == 1 else f"{others[ending]} files"
+                one = others[ending] == 1
+                number, verb = ("1 file", "is") if one else (f"{others[ending]} files", "are")
                 yield Finding(
                     level=Level.WARNING,
                     subject=subject,
-                    message=f"{number} with the ending {ending} are not read ({what})",
+                    message=f"{number} with the ending {ending} {verb} not read ({what})",
                     remedy="save these mails as .eml (MIME), or leave them",
                 )
 
