@@ -49,12 +49,13 @@ class SourceConformance:
     """Inherit, and give the two fixtures.
 
     ``actions``: what the kind can do on the server.  ``renumbers``: whether its references can become void; a kind
-    whose ids never change says False.  ``kept``: what the server makes of some of ``ODD_MAILS``.  ``folder`` exists;
-    ``target`` does not, and is where mails are moved.
+    whose ids never change says False.  ``odd_mails``: those of ``ODD_MAILS`` that the kind can hold; ``kept``: what the
+    server makes of some of them.  ``folder`` exists; ``target`` does not, and is where mails are moved.
     """
 
     actions: ClassVar[frozenset[Action]] = frozenset(Action)
     renumbers: ClassVar[bool] = True
+    odd_mails: ClassVar[Mapping[str, bytes]] = ODD_MAILS
     kept: ClassVar[Mapping[str, bytes]] = {}
     costs: ClassVar[int] = 10
     folder: ClassVar[FolderRef] = FolderRef("INBOX")
@@ -202,12 +203,12 @@ class SourceConformance:
     # ---- fetching ----
 
     def test_the_bytes_are_exactly_what_the_server_holds(self, post: Post, open_source: OpenSource) -> None:
-        for raw in ODD_MAILS.values():
+        for raw in self.odd_mails.values():
             post.plant(self.folder, raw)
         with open_source() as source:
             refs = _refs(self._all(source, None)[0])
             got = {each.ref: _bytes(each.content) for each in source.fetch(refs) if isinstance(each, Fetched)}
-        held = {**ODD_MAILS, **self.kept}
+        held = {**self.odd_mails, **self.kept}
         assert {kind: got.get(ref) for kind, ref in zip(held, refs, strict=True)} == held
         assert _raws(post, self.folder) == list(held.values())
 
