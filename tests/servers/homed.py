@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import abc
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.servers.process import Process
 
@@ -15,9 +16,11 @@ from tests.servers.process import Process
 class Homed(abc.ABC):
     """To be used as a context manager: ``root`` is the folder, ``process`` what ``_start`` has started.
 
-    The folder does not lie below pytest's own: that is 0700, and a server's unprivileged user has to pass through.
+    ``farewell`` is the signal that ends it.  The folder does not lie below pytest's own: that is 0700, and a server's
+    unprivileged user has to pass through.
     """
 
+    farewell: ClassVar[signal.Signals] = signal.SIGTERM
     root: Path
     process: Process
 
@@ -37,5 +40,5 @@ class Homed(abc.ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.stop()
+        self.process.stop(self.farewell)
         shutil.rmtree(self.root, ignore_errors=True)

@@ -15,16 +15,15 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import LiteralString, Self
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
 from tests.servers.availability import postgres_programs
+from tests.servers.homed import Homed
 from tests.servers.process import LOOPBACK, Process, ServerFailed, free_port, run_as
 
 SUPERUSER = "postgres"
@@ -40,7 +39,7 @@ QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 """For tests that never crash it; the loss of everything by a power cut is nothing to them."""
 
 
-class Postgres:
+class Postgres(Homed):
     """A server with its data and its log in a temporary folder that goes when it stops.
 
     ``durable``: commits are on the disk before they are answered, as they are in earnest; without it all is faster.
@@ -50,27 +49,12 @@ class Postgres:
     postmaster).  ``start``, ``stop`` and ``crash`` may be called in between, from a thread that outlives the server.
     """
 
+    farewell = signal.SIGQUIT  # what is in it is thrown away at once
+
     def __init__(self, *, durable: bool = False, settings: tuple[str, ...] = ()) -> None:
         self.durable = durable
         self.settings = settings
         self._numbers = itertools.count(1)
-
-    def __enter__(self) -> Self:
-        self._programs = postgres_programs()
-        # Not below pytest's own folder: that is 0700, and the server's user has to pass through.
-        self.root = Path(tempfile.mkdtemp(prefix="maildaemon-postgres-"))
-        try:
-            self._make()
-        except BaseException:
-            shutil.rmtree(self.root, ignore_errors=True)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.process.stop(signal.SIGQUIT)  # what is in it is thrown away at once
-        shutil.rmtree(self.root, ignore_errors=True)
 
     # ---- databases ----
 
@@ -170,7 +154,8 @@ class Postgres:
 
     # ---- within ----
 
-    def _make(self) -> None:
+    def _start(self) -> None:
+        self._programs = postgres_programs()
         self.data = self.root / "data"
         self.log = self.root / "postgres.log"
         self.password = secrets.token_hex(8)
