@@ -6,9 +6,8 @@ import contextlib
 import select
 import socket
 import threading
-from types import TracebackType
-from typing import Self
 
+from tests.servers.listening import Listening
 from tests.servers.process import LOOPBACK
 
 COMMIT = b"COMMIT\0"
@@ -18,7 +17,7 @@ COMMITTED = b"COMMIT\0"
 """How the server's answer names what it did (CommandComplete)."""
 
 
-class BreaksAtCommit:
+class BreaksAtCommit(Listening):
     """``with BreaksAtCommit(server.port) as line: line.arm(3, happens=True)``; connect to ``line.port``.
 
     The third commit from then on reaches the server, or does not; its answer never comes: the line breaks.  With
@@ -26,10 +25,8 @@ class BreaksAtCommit:
     """
 
     def __init__(self, target_port: int) -> None:
+        super().__init__()
         self._target_port = target_port
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, name=f"breaks-at-commit-{self.port}", daemon=True)
         self._lock = threading.Lock()
         self._serving: list[threading.Thread] = []
         self._over = threading.Event()
@@ -51,34 +48,19 @@ class BreaksAtCommit:
         """Whether the commit that was waited for has come."""
         return 0 < self._at <= self.commits
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def _meet(self, client: socket.socket) -> None:
+        if self._broken.is_set():
+            client.close()
+            return
+        server = socket.create_connection((LOOPBACK, self._target_port))
+        thread = threading.Thread(target=self._serve, args=(client, server), daemon=True)
+        self._serving.append(thread)
+        thread.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _leave(self) -> None:
         self._over.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
-        self._listener.close()
-        self._thread.join()
         for thread in self._serving:
             thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            if self._broken.is_set():
-                client.close()
-                continue
-            server = socket.create_connection((LOOPBACK, self._target_port))
-            thread = threading.Thread(target=self._serve, args=(client, server), daemon=True)
-            self._serving.append(thread)
-            thread.start()
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
         with client, server, contextlib.suppress(OSError):

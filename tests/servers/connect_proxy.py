@@ -5,42 +5,29 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from types import TracebackType
-from typing import Self
 
+from tests.servers.listening import Listening
 from tests.servers.process import LOOPBACK
 
 
-class ConnectProxy:
+class ConnectProxy(Listening):
     """``url`` is its address; ``heads`` what clients said before their connection was made.  ``answer``: its line."""
 
     def __init__(self, to: int, *, answer: bytes = b"HTTP/1.1 200 Connection established") -> None:
+        super().__init__()
         self._to = to
         self._answer = answer
         self.heads: list[str] = []
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.url = f"http://jane:pass%20word@{LOOPBACK}:{self._listener.getsockname()[1]}"
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self.url = f"http://jane:pass%20word@{LOOPBACK}:{self.port}"
+        self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
+    def _meet(self, client: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=self._lead, args=(client,), daemon=True))
+        self._threads[-1].start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def _leave(self) -> None:
         for thread in self._threads:
             thread.join()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self._threads.append(threading.Thread(target=self._lead, args=(client,), daemon=True))
-                self._threads[-1].start()
 
     def _lead(self, client: socket.socket) -> None:
         head = b""

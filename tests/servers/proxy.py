@@ -8,11 +8,11 @@ import socket
 import struct
 import threading
 import time
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import attrs
 
+from tests.servers.listening import Listening
 from tests.servers.process import LOOPBACK
 
 PIECE = 1 << 16
@@ -40,7 +40,7 @@ class Fault:
 NO_FAULT = Fault()
 
 
-class ChaosProxy:
+class ChaosProxy(Listening):
     """``with ChaosProxy(server.imaps) as proxy: proxy.fault = Fault(cut_after=1000)``; connect to ``proxy.port``.
 
     ``fault`` may change at any time and holds for open connections too; one that has stalled stays so.
@@ -48,29 +48,12 @@ class ChaosProxy:
     """
 
     def __init__(self, target_port: int) -> None:
+        super().__init__()
         self.target_port = target_port
         self.fault = NO_FAULT
-        self.connections = 0
         self.bytes_down = 0
         self._open: set[_Connection] = set()
         self._lock = threading.Lock()
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, name=f"chaos-proxy-{self.port}", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # A shutdown wakes the accept; a close alone would leave it waiting.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
-        self.drop_all()
 
     def drop_all(self) -> None:
         """Ends every open connection; new ones are accepted as before."""
@@ -81,25 +64,22 @@ class ChaosProxy:
         for connection in dropped:
             connection.thread.join()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            if self.fault.refuse:
-                client.close()
-                continue
-            try:
-                server = socket.create_connection((LOOPBACK, self.target_port), timeout=5)
-            except OSError:
-                client.close()
-                continue
-            connection = _Connection(self, client, server)
-            with self._lock:
-                self._open.add(connection)
-            connection.thread.start()
+    def _meet(self, client: socket.socket) -> None:
+        if self.fault.refuse:
+            client.close()
+            return
+        try:
+            server = socket.create_connection((LOOPBACK, self.target_port), timeout=5)
+        except OSError:
+            client.close()
+            return
+        connection = _Connection(self, client, server)
+        with self._lock:
+            self._open.add(connection)
+        connection.thread.start()
+
+    def _leave(self) -> None:
+        self.drop_all()
 
     def _ended(self, connection: _Connection) -> None:
         with self._lock:

@@ -11,48 +11,37 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from tests.servers.process import LOOPBACK
+from tests.servers.listening import Listening
 
 Act = bytes | Callable[[Any], None]
 """Bytes to send, or something to do with the conversation."""
 
 
-class ScriptedServer(abc.ABC):
+class ScriptedServer(Listening):
     """Plain text on ``port`` of 127.0.0.1, TLS if there is a ``context``, with ``upgrade`` only once it was asked for.
 
     ``lines`` holds what clients sent, ``connections`` counts them.
     """
 
     def __init__(self, *, greeting: bytes, context: ssl.SSLContext | None, upgrade: bool) -> None:
+        super().__init__()
         self.greeting = greeting
         self.context = context
         self.upgrade = upgrade
         self.lines: list[str] = []
-        self.connections = 0
         self._instead: list[tuple[str, deque[tuple[Act, ...]], bool]] = []
         self._dialogues: list[Dialogue] = []
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, name=f"{type(self).__name__}-{self.port}", daemon=True)
 
     @abc.abstractmethod
     def _begin(self, client: socket.socket) -> Dialogue:
         """Begins to talk with a client."""
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def _meet(self, client: socket.socket) -> None:
+        self._dialogues.append(self._begin(client))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
+    def _leave(self) -> None:
         for dialogue in self._dialogues:
             dialogue.close()
             dialogue.thread.join()
@@ -70,15 +59,6 @@ class ScriptedServer(abc.ABC):
             if queue and re.match(command, line, re.IGNORECASE):
                 return queue[0] if always else queue.popleft()
         return None
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._dialogues.append(self._begin(client))
 
 
 class Dialogue(abc.ABC):
