@@ -205,7 +205,7 @@ class Sessions:
             try:
                 if not made.over:
                     self._watched().register(made.descriptor, selectors.EVENT_READ, made)
-            except Exception:
+            except Exception:  # a plug-in's descriptor that is none
                 logger.exception("mailbox %s is polled: its session cannot be watched", made.options.label)
                 return False
             self._waiting[made.mailbox] = made
@@ -235,7 +235,7 @@ class Sessions:
                     for key, _ in ready:
                         self._heard(cast("WaitingSession | None", key.data))
                     self._mind_the_time()
-                except Exception:
+                except Exception:  # else nobody would hear of new mail any more
                     logger.exception("the thread that waits for news met what it should never meet; it goes on")
                     time.sleep(1)
         with self._changed:
@@ -317,7 +317,7 @@ class Sessions:
         try:
             with waiting.connector.context():
                 self.ended(waiting.options, waiting.source)
-        except Exception:
+        except Exception:  # a plug-in's; whoever ends it has others to end
             logger.exception("the session of mailbox %s could not be ended", waiting.options.label)
 
     def _reserve(self, host: str | None) -> None:

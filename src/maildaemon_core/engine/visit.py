@@ -74,5 +74,5 @@ class Visit:
             try:
                 with self.connector.context():
                     self._sessions.ended(self.options, source)
-            except Exception:
+            except Exception:  # a plug-in's; the sweep is over and told of
                 logger.exception("the session of mailbox %s could not be ended", self.options.label)
